@@ -1,0 +1,26 @@
+/*
+ * route_cache: a worker's memory of where (exchange, routing key) went last time.
+ *
+ * Owned by one worker; takes no lock on a hit. An entry holds while the vhost's version is the
+ * one it was made at. Bounded in entries and in bytes; what does not fit is routed afresh each
+ * time. Routes that depend on headers are never kept.
+ */
+#ifndef LEPUS_BROKER_ROUTE_CACHE_H
+#define LEPUS_BROKER_ROUTE_CACHE_H
+
+#include "lepus/broker/topology.h"
+
+struct route_cache;
+
+struct route_cache *route_cache_new(void);
+void route_cache_free(struct route_cache *cache);
+
+/*
+ * As topology_route with one key. The route is borrowed until the next call for this cache.
+ * `headers` is only looked at on a miss. NULL with *err filled: 404, 403.
+ */
+const struct route *route_cache_find(struct route_cache *cache, struct vhost *vhost,
+                                     struct view exchange, struct view routing_key,
+                                     struct view headers, struct err *err);
+
+#endif

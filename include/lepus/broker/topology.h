@@ -1,0 +1,181 @@
+/*
+ * topology: which vhosts, exchanges, queues and bindings there are, and where a publish goes.
+ *
+ * Shared by all workers and read-mostly: one read-write lock guards the whole of it, taken inside
+ * these functions and nowhere else. The hot path does not come here: each worker keeps a route
+ * cache (route_cache.h) whose entries are stamped with vhost_version(), and a hit takes no lock.
+ * That is why one lock for all vhosts is enough.
+ *
+ * Nothing here hands out a pointer to an exchange or a queue: callers get numbers. Ids are never
+ * reused. A queue's messages and consumers live with its home shard (queue.h); its entry here is
+ * the truth about whether it exists. Home and connections meet like this:
+ *
+ *   - a declare makes the entry; the home makes its queue at the first command for that id that
+ *     finds the entry (topology_queue_describe);
+ *   - whoever removes the entry (topology_queue_remove: exactly one caller gets true) tells the home;
+ *     a command that still comes for the id finds neither queue nor entry and is dropped.
+ *
+ * So an -ok can be answered as soon as a function here returned, and every later command of
+ * every connection sees what it did.
+ *
+ * Names: CR and LF are stripped from new names, as RabbitMQ does. Error texts are RabbitMQ's.
+ */
+#ifndef LEPUS_BROKER_TOPOLOGY_H
+#define LEPUS_BROKER_TOPOLOGY_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lepus/base/err.h"
+#include "lepus/base/view.h"
+
+struct topology;
+struct vhost; /* lives as long as the topology */
+
+/* shards: how many homes queues are spread over; shard s is on worker s % workers. Creates the
+ * vhost "/" with its predeclared exchanges. */
+struct topology *topology_new(unsigned shards, unsigned workers);
+void topology_free(struct topology *topology);
+
+unsigned topology_worker_of(const struct topology *topology, uint32_t shard);
+
+/* NULL when there is none of that name. */
+struct vhost *topology_find_vhost(struct topology *topology, struct view name);
+const char *vhost_name(const struct vhost *vhost); /* NUL-terminated */
+uint32_t vhost_id(const struct vhost *vhost);
+
+/* Grows with every change that can change a route in the vhost. Starts at 1. */
+uint64_t vhost_version(const struct vhost *vhost);
+
+/* --- exchanges ------------------------------------------------------------------------- */
+
+struct exchange_spec {
+    struct view name;
+    struct view type; /* direct, fanout, topic, headers */
+    bool durable, auto_delete, internal;
+    struct view arguments; /* a checked table; alternate-exchange is read from it */
+};
+
+/* Declares, or finds an equivalent one. 403 for "" and for new amq.* names, 406 for an unknown
+ * type or an inequivalent one (the first differing property named, in RabbitMQ's order). */
+bool topology_declare_exchange(struct vhost *vhost, const struct exchange_spec *spec,
+                               struct err *err);
+
+/* Passive declare: 404 when missing. */
+bool topology_check_exchange(struct vhost *vhost, struct view name, struct err *err);
+
+/* Missing is fine. 403 for the default and amq.*, 406 "in use" with if_unused. */
+bool topology_delete_exchange(struct vhost *vhost, struct view name, bool if_unused,
+                              struct err *err);
+
+/* --- queues ---------------------------------------------------------------------------- */
+
+/* Where a queue is. */
+struct queue_ref {
+    uint64_t id; /* 0: none */
+    uint32_t shard;
+};
+
+struct queue_spec {
+    struct view name; /* "": named by the server, amq.gen-... */
+    bool durable, auto_delete, exclusive;
+    struct view arguments; /* a checked table */
+};
+
+enum queue_declare_result { QUEUE_FAILED, QUEUE_CREATED, QUEUE_FOUND };
+
+/* What a declare or a lookup found. */
+struct queue_found {
+    struct queue_ref ref;
+    char name[256]; /* as it is now called */
+    uint64_t owner; /* of an exclusive queue: also filled when it failed with 405 */
+};
+
+/*
+ * Declares for the connection `connection` (an id that is never reused) on worker `worker`, or
+ * finds an equivalent queue. Exclusive queues get a shard of that worker when there is one, others
+ * one by their name's hash. 403 reserved name; 405 another connection's exclusive queue, or the exclusive flag
+ * differs; 406 inequivalent or invalid arguments.
+ */
+enum queue_declare_result topology_declare_queue(struct vhost *vhost,
+                                                 const struct queue_spec *spec,
+                                                 uint64_t connection, unsigned worker,
+                                                 struct queue_found *out, struct err *err);
+
+/* By name, for passive declare, consume, get, purge, delete, bind: 404; 405 when it is another
+ * connection's exclusive queue. */
+bool topology_find_queue(struct vhost *vhost, struct view name, uint64_t connection,
+                         struct queue_found *out, struct err *err);
+
+/* Everything a home needs to make its queue. The copies are the caller's: see _fini. */
+struct queue_description {
+    struct queue_ref ref;
+    struct vhost *vhost;
+    char *name;
+    bool durable, auto_delete, exclusive;
+    uint64_t owner;
+    uint8_t *arguments; /* a checked table's octets */
+    size_t arguments_len;
+};
+
+bool topology_queue_describe(struct topology *topology, uint64_t id,
+                             struct queue_description *out);
+void queue_description_fini(struct queue_description *description);
+
+/* Removes the entry and all bindings to it, and the auto-delete exchanges that this leaves
+ * unbound. True for the one caller that removed it. */
+bool topology_queue_remove(struct topology *topology, uint64_t id);
+
+/* --- bindings -------------------------------------------------------------------------- */
+
+enum binding_kind { BINDING_TO_QUEUE, BINDING_TO_EXCHANGE };
+
+struct binding_spec {
+    enum binding_kind kind;
+    struct view source, destination, routing_key;
+    struct view arguments; /* a checked table */
+};
+
+/* Idempotent both ways. 403 when the default exchange takes part, 404 when source or
+ * destination is missing, 405 for another connection's exclusive queue, 406 bad arguments. */
+bool topology_bind(struct vhost *vhost, const struct binding_spec *spec, uint64_t connection,
+                   struct err *err);
+bool topology_unbind(struct vhost *vhost, const struct binding_spec *spec, uint64_t connection,
+                     struct err *err);
+
+/* --- routing --------------------------------------------------------------------------- */
+
+/* The queues a message goes to, each once, ordered by the worker of their shard. */
+struct route {
+    struct queue_ref *targets;
+    size_t count, size;
+    bool depends_on_headers; /* some exchange on the way looked at them: not to be cached */
+};
+
+void route_init(struct route *route);
+void route_fini(struct route *route);
+
+/*
+ * Follows the bindings from `exchange` for the first key and all `more` (CC, BCC), through
+ * exchange-to-exchange bindings and alternate exchanges, cycles cut. `headers` is a checked
+ * table, maybe empty. The earlier contents of *out are replaced; no target is not an error.
+ * 404 no exchange; 403 it is internal.
+ */
+bool topology_route(struct vhost *vhost, struct view exchange, struct view routing_key,
+                    const struct view *more, size_t n_more, struct view headers,
+                    struct route *out, struct err *err);
+
+/* --- looking --------------------------------------------------------------------------- */
+
+struct topology_counts {
+    size_t exchanges, queues, bindings; /* default-exchange bindings are not counted */
+};
+
+void topology_count(struct topology *topology, struct topology_counts *out);
+
+/* Tests: recounts every index against every other; aborts when something is wrong. */
+void topology_check(struct topology *topology);
+
+#endif

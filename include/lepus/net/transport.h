@@ -1,0 +1,108 @@
+/*
+ * transport: one peer's byte stream: input handed up in place, output gathered and flushed once
+ * a turn. Knows bytes, sockets and (later) TLS; knows no AMQP.
+ *
+ * Input. A worker reads into one big buffer of its own (READ_SIZE) and hands the bytes up where
+ * they stand; `bytes` answers how many it used. What it did not use (a frame's beginning, or all that came after the reader
+ * was told to pause) is kept per transport and handed up again in front of what follows. A
+ * transport that keeps nothing owns no input memory. When the reader knows that it needs more
+ * than fits (a large frame), it says so (out_want), and bytes go straight to memory of the
+ * transport's own, which grows with what arrives, never with what was announced.
+ *
+ * Output. Small things are written into a growing buffer (transport_reserve/commit); large
+ * bodies are referenced (transport_put_blob). The buffer comes from the worker's pool and goes
+ * back when everything is written: an idle transport owns no output memory. At the end of a turn
+ * everything goes out in one writev; what the socket does not take waits for it to be writable. Above
+ * TRANSPORT_FULL octets waiting, transport_is_full: who produces output for it then stops by
+ * himself, and `drained` is called (from the loop, not from within a call of the owner) once less
+ * than TRANSPORT_LOW wait.
+ *
+ * Ending. transport_close ends at once; transport_finish lets what waits go out first, then
+ * shuts down. Either way `gone` is not called for an end that the owner asked for by close; the
+ * memory is freed by the worker's reaper, so both may be called from any callback. After close
+ * no callback comes. When the peer ends or the socket fails, `gone` is called once; the owner
+ * then calls transport_close.
+ *
+ * Owned by its worker; every function asserts that it runs there.
+ */
+#ifndef LEPUS_NET_TRANSPORT_H
+#define LEPUS_NET_TRANSPORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lepus/base/blob.h"
+#include "lepus/base/view.h"
+#include "lepus/net/worker.h"
+
+enum {
+    TRANSPORT_READ_SIZE = 256 * 1024,
+    TRANSPORT_FULL = 1 << 20,
+    TRANSPORT_LOW = 256 * 1024,
+};
+
+struct transport;
+
+struct transport_ops {
+    /*
+     * Bytes have come, or wait since the reader paused. Returns how many of them, from the
+     * front, are used up. *out_want, when the reader knows it: how many octets it must see at
+     * once to go on (0: any more). May pause, finish or close the transport.
+     */
+    size_t (*bytes)(void *arg, struct view input, size_t *out_want);
+    void (*drained)(void *arg);
+    void (*gone)(void *arg, const char *why); /* "peer closed", or strerror */
+};
+
+/* Takes fd (a connected, non-blocking stream socket). Reading starts at once. `peer`: how the
+ * log names it; transport_new fills it from the socket. */
+struct transport *transport_new(struct worker *worker, int fd, const struct transport_ops *ops,
+                                void *arg);
+
+const char *transport_peer(const struct transport *transport);  /* "127.0.0.1:51234" */
+const char *transport_local(const struct transport *transport); /* "127.0.0.1:5672" */
+bool transport_peer_is_loopback(const struct transport *transport); /* ::ffff:127.0.0.1 too */
+
+/* No more `bytes` calls until resume; the peer is held back by TCP. Resume hands up what waits in
+ * a later phase of the worker, never from within. Both may be repeated. */
+void transport_pause(struct transport *transport);
+void transport_resume(struct transport *transport);
+
+/* As resume, but reading was not paused: `bytes` stopped early for fairness and wants to be
+ * called again with what is left, after others had their turn. */
+void transport_again(struct transport *transport);
+
+/* Room for n octets, to be filled at once and committed; never NULL (aborts without memory). */
+uint8_t *transport_reserve(struct transport *transport, size_t n);
+void transport_commit(struct transport *transport, size_t n); /* n <= what was reserved */
+
+/* Appends octets [from, from + len) of the blob, taking a reference of its own. */
+void transport_put_blob(struct transport *transport, struct blob *blob, size_t from, size_t len);
+
+size_t transport_pending(const struct transport *transport); /* octets waiting to go out */
+bool transport_is_full(const struct transport *transport);
+
+/* When something last came in or went out (worker_now_ms of that turn). */
+uint64_t transport_last_in_ms(const struct transport *transport);
+uint64_t transport_last_out_ms(const struct transport *transport);
+uint64_t transport_bytes_in(const struct transport *transport);
+uint64_t transport_bytes_out(const struct transport *transport);
+
+/* Whether the peer has hung up or the connection is failing, even though bytes that came before
+ * are still to be read: asks the socket (TCP_INFO, a peek at its end). */
+bool transport_is_dying(struct transport *transport);
+
+void transport_finish(struct transport *transport); /* write what waits, then end; reads and drops
+                                                       what comes; calls gone when it has ended */
+void transport_close(struct transport *transport);
+
+/* Appends without the reserve/commit dance. */
+static inline void
+transport_put(struct transport *transport, const void *at, size_t n)
+{
+    memcpy(transport_reserve(transport, n), at, n);
+    transport_commit(transport, n);
+}
+
+#endif
