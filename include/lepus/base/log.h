@@ -5,9 +5,11 @@
  *     {"time":"2026-01-31T12:00:00.123Z","level":"info","conn":"…","vhost":"/","text":"…"}
  *
  * error: we lost something. warn: odd, and we went on. info: an operator cares. debug: moves.
- * At info nothing is logged per message. What a peer sent is escaped (control bytes, quotes and
- * anything that is not UTF-8 appear as \xNN, as a JSON string in JSON). Any thread may log; a line is one
- * write(2). The sink is the only global of this tree that anybody may change at run time.
+ * At info nothing is logged per message. Times are UTC. What a peer sent is escaped: control
+ * bytes, backslashes and anything that is not UTF-8 appear as \xNN, in the context's values
+ * blanks and quotes as well; in JSON all are proper strings. A line is at most 4 KiB, cut with an
+ * ellipsis. Any thread may log; a line is one write(2). The sink is the only global of this tree
+ * that anybody may change at run time.
  */
 #ifndef LEPUS_BASE_LOG_H
 #define LEPUS_BASE_LOG_H
