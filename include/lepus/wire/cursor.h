@@ -1,28 +1,36 @@
 /*
  * cursor: reads network-order fields from bytes, and goes bad instead of past the end.
  *
- * Once bad it stays bad and every read gives zero, so a decoder reads all its fields and asks
- * once. A length is compared with what is left, never added to a position.
+ * Once bad it stays bad: nothing is left then, so every read gives zero or an empty view, and a
+ * decoder reads all its fields and asks once. A length is compared with what is left, never added
+ * to a position.
  */
 #ifndef LEPUS_WIRE_CURSOR_H
 #define LEPUS_WIRE_CURSOR_H
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <string.h>
 
 #include "lepus/base/view.h"
+#include "lepus/wire/octets.h"
 
 struct cursor {
-    const uint8_t *at;
-    size_t left;
+    const uint8_t *at; /* never NULL */
+    size_t left;       /* 0 when bad */
     bool bad;
 };
 
 static inline struct cursor
 cursor_of(struct view v)
 {
-    return (struct cursor){v.at, v.len, false};
+    return (struct cursor){v.at != NULL ? v.at : (const uint8_t *)"", v.len, false};
+}
+
+static inline void
+cursor_fail(struct cursor *r)
+{
+    r->bad = true;
+    r->left = 0;
 }
 
 /* n octets, or NULL with the cursor bad. */
@@ -31,14 +39,12 @@ rd_octets(struct cursor *r, size_t n)
 {
     const uint8_t *at = r->at;
 
-    if (r->bad || n > r->left) {
-        r->bad = true;
+    if (__builtin_expect(n > r->left, 0)) {
+        cursor_fail(r);
         return NULL;
     }
-    if (n > 0) {
-        r->at += n;
-        r->left -= n;
-    }
+    r->at += n;
+    r->left -= n;
     return at;
 }
 
@@ -55,29 +61,23 @@ rd_u16(struct cursor *r)
 {
     const uint8_t *p = rd_octets(r, 2);
 
-    return p != NULL ? (uint16_t)(p[0] << 8 | p[1]) : 0;
+    return p != NULL ? be_u16(p) : 0;
 }
 
 static inline uint32_t
 rd_u32(struct cursor *r)
 {
     const uint8_t *p = rd_octets(r, 4);
-    uint32_t v = 0;
 
-    if (p != NULL)
-        memcpy(&v, p, sizeof(v));
-    return __builtin_bswap32(v);
+    return p != NULL ? be_u32(p) : 0;
 }
 
 static inline uint64_t
 rd_u64(struct cursor *r)
 {
     const uint8_t *p = rd_octets(r, 8);
-    uint64_t v = 0;
 
-    if (p != NULL)
-        memcpy(&v, p, sizeof(v));
-    return __builtin_bswap64(v);
+    return p != NULL ? be_u64(p) : 0;
 }
 
 static inline struct view

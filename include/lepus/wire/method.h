@@ -92,6 +92,10 @@
 #define BASIC_NACK(F)                   F(u64, delivery_tag) F(bit, multiple) F(bit, requeue)
 #define CONFIRM_SELECT(F)               F(bit, nowait)
 
+#define CLASSES(C)                                                                              \
+    C(10, connection) C(20, channel) C(30, access) C(40, exchange) C(50, queue) C(60, basic)    \
+    C(85, confirm) C(90, tx)
+
 /* class, method, name, fields, who sends it, on which channels, what follows.
  * BOTH: either side. Methods that only a client may send to us are CLIENT. */
 #define METHODS(M)                                                                              \
@@ -163,12 +167,18 @@
     M(90, 31, tx_rollback_ok,           FIELDS_NONE,              SERVER, NONZERO, NOTHING)
 /* clang-format on */
 
+enum class_id {
+#define C(id, name) CLASS_##name = id,
+    CLASSES(C)
+#undef C
+};
+
 /* Dense numbers of the rows, in the table's order: METHOD_queue_declare. */
 enum method {
 #define M(class_id, method_id, name, fields, sender, channel, follows) METHOD_##name,
     METHODS(M)
 #undef M
-    METHOD_COUNT,
+        METHOD_COUNT,
     METHOD_UNKNOWN = METHOD_COUNT
 };
 
@@ -178,7 +188,7 @@ enum method_follows { METHOD_THEN_NOTHING, METHOD_THEN_CONTENT };
 
 struct method_row {
     uint16_t class_id, method_id;
-    const char *name; /* "queue.declare" */
+    const char *name; /* "queue.declare_ok" */
     enum method_sender sender;
     enum method_channel channel;
     enum method_follows follows;
@@ -189,8 +199,8 @@ extern const struct method_row method_rows[METHOD_COUNT];
 /* Whichever the ids name, or METHOD_UNKNOWN. Constant time. */
 enum method method_find(uint16_t class_id, uint16_t method_id);
 
-/* One struct per method; `struct nothing_` members do not exist: a method without fields has one
- * unused octet, for C's sake. */
+/* One struct per method, its members the fields. Each starts with an octet that nobody reads or
+ * writes, because C knows no struct without members and some methods have no fields. */
 typedef uint8_t field_u8;
 typedef uint16_t field_u16;
 typedef uint32_t field_u32;
@@ -217,17 +227,23 @@ union method_args {
 };
 
 /*
- * Decodes the arguments behind class and method id. `arguments` must be used up exactly but for
- * what RabbitMQ also tolerates (nothing). False: 502 SYNTAX_ERROR with the method's name; no
- * field of *out may be used.
+ * Decodes the arguments behind class and method id, which must be used up exactly. As in RabbitMQ
+ * unused bits of a bit octet may be anything, and the short strings of methods without content
+ * must be UTF-8 (those with content are spared the look). False: 502 SYNTAX_ERROR naming method
+ * and field, or 501 for what is not UTF-8; no field of *out may be used then.
  */
 bool method_decode(enum method method, struct view arguments, union method_args *out,
                    struct err *err);
 
-/* Appends a whole method frame: head, class, method, arguments, end. The args struct is the
- * method's own, for instance method_write(b, 1, METHOD_queue_declare_ok, &(struct
- * queue_declare_ok){...}); args may be NULL for a method without fields. A shortstr longer than
- * 255 octets is cut. */
+/*
+ * Appends a whole method frame: head, class, method, arguments, end. The args struct is the
+ * method's own:
+ *
+ *     method_write(b, 1, METHOD_queue_declare_ok, &(struct queue_declare_ok){.queue = name});
+ *
+ * args may be NULL for a method without fields. A shortstr longer than 255 octets is cut. All or
+ * nothing: a frame that does not fit leaves the buffer bad and as long as it was.
+ */
 void method_write(struct buf *to, uint16_t channel, enum method method, const void *args);
 
 /* The octets that method_write would append. */

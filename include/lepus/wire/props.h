@@ -39,8 +39,8 @@ enum property {
 #undef P
 };
 
-/* Whether flags and values fit each other and the headers table is well-formed. The others may
- * be called on checked properties only. */
+/* Whether flags and values fit each other to the last octet, the bits 0 and 1 are clear, and the
+ * headers table is well-formed. The others may be called on checked properties only. */
 bool props_check(struct view properties);
 
 static inline uint16_t
@@ -59,8 +59,9 @@ props_has(struct view properties, enum property property)
  * number as they stand; false when it is absent. */
 bool props_find(struct view properties, enum property property, struct view *out_value);
 
-/* Appends the properties with one string or table property set to `value` (added or replaced),
- * or, with value NULL, removed. */
+/* Appends the properties with one property set to `value`, which is what props_find would give of
+ * it (added or replaced), or, with value NULL, removed. A string longer than 255 octets is cut;
+ * a table must be well-formed. */
 void props_copy_with(struct buf *to, struct view properties, enum property property,
                      const struct view *value);
 

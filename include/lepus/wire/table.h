@@ -61,7 +61,7 @@ const char *field_type_name(enum field_type type);
 bool field_is_integer(const struct field *field);
 
 /* Whether two values mean the same to RabbitMQ's equivalence rules: integers of any width by
- * value, all else by type and bytes. */
+ * value, float and double by value, bools by truth, all else by type and bytes. */
 bool field_equal(const struct field *a, const struct field *b);
 
 /* Whether every field of the table (array) is well-formed: lengths within, known types, at most
@@ -78,7 +78,8 @@ bool array_next(struct view array, size_t *at, struct field *out_field);
 bool table_find(struct view table, struct view name, struct field *out_field);
 
 /* Writing: append fields to a buf whose contents become a table. The nested ones return where
- * their length stands; give that back to the matching end. */
+ * their length stands; give that back to the matching end. Names longer than 255 octets are cut.
+ * put_field writes `bytes` as they stand and does not look at `integer`. */
 void table_put_bool(struct buf *to, struct view name, bool value);
 void table_put_i32(struct buf *to, struct view name, int32_t value);
 void table_put_i64(struct buf *to, struct view name, int64_t value);
