@@ -49,6 +49,9 @@ view_has_prefix(struct view v, struct view prefix)
     return v.len >= prefix.len && (prefix.len == 0 || memcmp(v.at, prefix.at, prefix.len) == 0);
 }
 
+/* Whether it is UTF-8 as RFC 3629 has it: no overlong forms, no surrogates. */
+bool view_is_utf8(struct view v);
+
 /* Seeded once a process, so that a peer cannot choose colliding names. */
 uint64_t view_hash(struct view v);
 
