@@ -1,0 +1,131 @@
+/*
+ * config: every setting, parsed and checked, as plain data.
+ *
+ * A setting is a row of one table in config.c: section, name, type, bounds, default, whether a
+ * running server takes a change, and a line of help. From the rows come the parser, the texts of
+ * its errors, the key list of --help and the generated conf/lepus.ini; to add a key, add a member
+ * here and a row there.
+ *
+ * Values come from four places, later ones winning: defaults, the INI file, the environment
+ * (LEPUS_AMQP_HEARTBEAT for amqp.heartbeat), and -o section.key=value. Whatever is wrong in any
+ * of them is told, all of it, and nothing is used.
+ *
+ * A struct config holds no pointers: copy it by assignment, compare members with memcmp (unused
+ * bytes are zero), and forget it. It belongs to whoever has it; workers are handed copies.
+ */
+#ifndef LEPUS_SERVER_CONFIG_H
+#define LEPUS_SERVER_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lepus/base/err.h"
+#include "lepus/base/log.h"
+#include "lepus/base/view.h"
+
+enum { CONFIG_ADDRESSES_MAX = 16 };
+
+struct address {
+    char host[256]; /* a name, an IPv4 address, or an IPv6 address without its brackets */
+    uint16_t port;  /* 0: the kernel chooses */
+};
+
+struct address_list {
+    size_t count;
+    struct address at[CONFIG_ADDRESSES_MAX];
+};
+
+enum sync_mode { SYNC_ALWAYS, SYNC_INTERVAL, SYNC_NEVER };
+
+struct sync_policy {
+    enum sync_mode mode;
+    uint32_t interval_ms; /* 0 but for SYNC_INTERVAL */
+};
+
+/* How much of a disk: one of the two is 0. */
+struct disk_share {
+    uint64_t bytes;
+    uint64_t percent;
+};
+
+struct config {
+    struct {
+        char data_dir[1024];
+        uint32_t workers; /* 0: one per core */
+        char default_user[256];
+        char default_pass[256];
+        char product[256]; /* these three: as server-properties say */
+        char version[256];
+        char cluster_name[256]; /* never empty after config_load */
+    } broker;
+    struct {
+        struct address_list listen;
+        struct address_list tls_listen;
+        uint32_t heartbeat_s;          /* 0: none is offered */
+        uint32_t frame_max;            /* 0: no limit */
+        uint32_t initial_frame_max;    /* before connection.tune-ok */
+        uint32_t channel_max;          /* 0: no limit */
+        uint64_t max_message_size;     /* bytes of a body */
+        uint32_t handshake_timeout_ms; /* from accept to connection.open-ok */
+        uint32_t backlog;              /* of listen(2) */
+    } amqp;
+    struct {
+        enum log_level level;
+        enum log_format format;
+    } log;
+    struct {
+        struct sync_policy sync;
+        struct disk_share disk_free_limit;
+    } store;
+    struct {
+        struct address_list listen;
+        char socket[108]; /* a path that fits sockaddr_un */
+    } management;
+    struct {
+        struct address_list listen;
+    } prometheus;
+};
+
+/* Where the values come from; any member may be NULL, or of length 0. Borrowed for the call. */
+struct config_sources {
+    const char *path;               /* the INI file, and its name in errors */
+    const char *text;               /* its contents, instead of reading path */
+    size_t text_len;                /* of text */
+    const char *const *environment; /* NAME=value, NULL-terminated: environ */
+    const char *const *options;     /* section.key=value, NULL-terminated, last one wins */
+};
+
+enum config_notice {
+    CONFIG_ERROR,   /* "FILE:LINE: section.key: what was expected, what was found" */
+    CONFIG_WARNING, /* "section.key is set, but this version has no ...: ignored" */
+};
+
+/* Told each finding in turn; line is borrowed for the call. May be called from config_load only. */
+typedef void config_tell(void *arg, enum config_notice notice, const char *line);
+
+/* Fills *out; or tells every error, returns false and leaves *out alone. Warnings come last, and
+ * only when there are no errors. */
+bool config_load(const struct config_sources *from, struct config *out, config_tell *tell,
+                 void *arg);
+
+/* The defaults alone. */
+void config_defaults(struct config *out);
+
+/* Told each key whose value differs; is_live: a running server takes the change. */
+typedef void config_changed(void *arg, const char *key, bool is_live);
+
+/* Tells the keys that differ between two configurations, in the table's order. */
+void config_reload_diff(const struct config *now, const struct config *fresh,
+                        config_changed *changed, void *arg);
+
+/* Copies the values of the keys that may change live. */
+void config_take_live(struct config *now, const struct config *fresh);
+
+/* conf/lepus.ini: every key, commented out, under its section, with what it means. */
+void config_print_ini(FILE *out);
+
+/* The keys with default and meaning, a line each, for --help. */
+void config_print_keys(FILE *out);
+
+#endif
