@@ -1,0 +1,42 @@
+/*
+ * amqp: the connections of one worker: what AMQP 0-9-1 means.
+ *
+ * One `struct amqp` per worker. It takes accepted sockets (cmd_adopt) and speaks AMQP on them;
+ * everything else it does is asked for by the peers. It talks to queues by commands
+ * (broker/command.h) and reads the topology. The server above speaks to it by cmd_order.
+ */
+#ifndef LEPUS_AMQP_AMQP_H
+#define LEPUS_AMQP_AMQP_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lepus/broker/post.h"
+#include "lepus/broker/topology.h"
+
+/* What the operator decides. Shared by all workers; only the atomic members change after start. */
+struct amqp_settings {
+    const char *default_user, *default_pass;
+    const char *product, *version, *cluster_name; /* in server-properties */
+    const char *lepus_version;
+    uint32_t frame_max;         /* 0: no limit */
+    uint32_t initial_frame_max; /* before tune-ok */
+    uint16_t channel_max;       /* 0: no limit */
+    _Atomic uint16_t heartbeat_s;
+    _Atomic uint32_t handshake_timeout_ms;
+    _Atomic uint64_t max_message_size;
+};
+
+struct amqp;
+
+struct amqp *amqp_new(struct post *post, struct topology *topology,
+                      const struct amqp_settings *settings);
+
+/* On the worker's thread, before its first turn has ended: starts the tick. */
+void amqp_free(struct amqp *amqp); /* after the workers have stopped */
+
+/* How many connections this worker has; any thread. */
+unsigned amqp_connection_count(const struct amqp *amqp);
+
+#endif

@@ -1,0 +1,376 @@
+/*
+ * amqp_priv: the structs that the files of this folder share.
+ *
+ * A publish walks connection.c (frames), channel.c (states), channel_publish.c (content, routing)
+ * and leaves by a command; a delivery comes by a command into channel_deliver.c and leaves through
+ * the connection's transport. One method class per file; dispatch.c has the table of handlers.
+ */
+#ifndef LEPUS_AMQP_PRIV_H
+#define LEPUS_AMQP_PRIV_H
+
+#include "lepus/amqp/amqp.h"
+#include "lepus/base/buf.h"
+#include "lepus/base/list.h"
+#include "lepus/base/log.h"
+#include "lepus/base/map.h"
+#include "lepus/broker/route_cache.h"
+#include "lepus/net/transport.h"
+#include "lepus/wire/frame.h"
+#include "lepus/wire/method.h"
+
+/* --- worker ---------------------------------------------------------------------------- */
+
+struct amqp {
+    struct post *post;
+    struct worker *worker;
+    struct topology *topology;
+    const struct amqp_settings *settings;
+    struct route_cache *routes;
+    struct list all;          /* conn.in_all */
+    struct idmap connections; /* id -> struct conn */
+    struct idmap channels;    /* id -> struct channel */
+    struct idmap consumers;   /* id -> struct channel_consumer */
+    uint64_t last_number;     /* of the ids given out here */
+    struct worker_timer tick;
+    struct buf scratch;           /* one method frame, or rewritten properties */
+    struct buf server_properties; /* a table's octets */
+    bool stopping;                /* every connection is being closed with 320 */
+    char *blocked;                /* the reason of an alarm, or NULL */
+    atomic_uint n_connections;
+};
+
+uint64_t amqp_next_id(struct amqp *amqp);
+
+/* --- connection ------------------------------------------------------------------------ */
+
+/* clang-format off */
+#define CONN_STATES(S)                                                                           \
+    S(AWAIT_HEADER,    "the eight octets of the protocol header are not all here")               \
+    S(AWAIT_START_OK,  "start sent")                                                             \
+    S(AWAIT_TUNE_OK,   "the user is known, tune sent")                                           \
+    S(AWAIT_OPEN,      "tuned")                                                                  \
+    S(OPEN,            "channels may live here")                                                 \
+    S(AWAIT_CLOSE_OK,  "close sent; all but close and close-ok is dropped")                      \
+    S(FINISHING,       "nothing is read; what waits goes out, or a delay runs, then it closes")  \
+    S(CLOSED,          "socket gone; waits for the reaper")
+/* clang-format on */
+
+enum conn_state {
+#define S(name, meaning) CONN_##name,
+    CONN_STATES(S)
+#undef S
+    CONN_STATE_COUNT
+};
+
+/* Why a connection is not read. It is read while none holds. */
+enum conn_pause {
+    PAUSE_CONGESTED = 1, /* mail to other workers piles up */
+    PAUSE_BLOCKED = 2,   /* an alarm holds publishers back */
+    PAUSE_OUTPUT = 4,    /* it asks for more than it reads */
+    PAUSE_DEFERRED = 8,  /* a waiting channel has kept too many frames */
+    PAUSE_ENDING = 16,
+};
+
+struct conn {
+    struct amqp *amqp;
+    struct transport *transport;
+    enum conn_state state;
+    unsigned paused; /* conn_pause */
+    uint64_t id;
+    struct list in_all;
+    struct vhost *vhost; /* from OPEN on */
+    char *user;          /* from AWAIT_TUNE_OK on */
+
+    uint32_t frame_max;      /* 0: no limit */
+    uint16_t channel_max;    /* 0: no limit */
+    uint16_t heartbeat_s;    /* 0: none */
+    uint64_t deadline_ms;    /* of the handshake, of close-ok, of FINISHING; 0: none */
+
+    bool has_published;
+    bool told_blocked;
+    struct { /* of the client */
+        bool authentication_failure_close, consumer_cancel_notify, connection_blocked;
+    } can;
+
+    struct idmap channels;        /* number -> struct channel */
+    struct channel *last_channel; /* the one of the last frame, or NULL */
+    struct queue_ref *exclusive;  /* queues that end with this connection; some may be gone */
+    size_t n_exclusive, exclusive_size;
+    struct list parked; /* channel_consumer.parked: stopped because our output is full */
+
+    struct view rest;      /* while a frame is handled: the input behind it */
+    size_t rest_used;      /* how much of it the handler used up */
+    struct worker_task clear; /* runs when the worker is congested no more */
+};
+
+void conn_adopt(struct amqp *amqp, int fd);
+
+/* Ends it at once: no further octet is sent. Reaped at turn's end. */
+void conn_close(struct conn *c, const char *why);
+
+/* Turns an err into channel.close (ch given, soft code) or connection.close; the only place. */
+void conn_fail(struct conn *c, struct channel *ch, const struct err *err);
+
+/* Sends connection.close of this code for no method's sake (320). */
+void conn_force_close(struct conn *c, const char *text);
+
+void conn_enter(struct conn *c, enum conn_state state);
+void conn_pause(struct conn *c, enum conn_pause why);
+void conn_unpause(struct conn *c, enum conn_pause why);
+
+void conn_send(struct conn *c, uint16_t channel, enum method method, const void *args);
+
+/* An alarm is on, and this connection publishes. */
+void conn_block_publisher(struct conn *c);
+
+struct log_context conn_log(const struct conn *c);
+
+/* connection_start.c: the handshake. All false: fail the connection with *err, unless it has
+ * left the state that it was in. */
+void conn_start(struct conn *c);
+bool conn_handle_start_ok(struct conn *c, const struct connection_start_ok *args, struct err *err);
+bool conn_handle_tune_ok(struct conn *c, const struct connection_tune *args, struct err *err);
+bool conn_handle_open(struct conn *c, const struct connection_open *args, struct err *err);
+void amqp_write_server_properties(struct buf *to, const struct amqp_settings *settings);
+
+/* sasl.c: finds user and password in a response; false when it is malformed. Views borrow the
+ * response. */
+bool sasl_plain(struct view response, struct view *out_user, struct view *out_password);
+bool sasl_amqplain(struct view response, struct view *out_user, struct view *out_password);
+
+/* --- channel --------------------------------------------------------------------------- */
+
+/* clang-format off */
+#define CHANNEL_STATES(S)                                                                        \
+    S(OPEN,           "its frames are handled as they come")                                     \
+    S(WAITING,        "an answer from a queue is due; frames that come are kept until then")     \
+    S(AWAIT_CLOSE_OK, "close sent; all but close and close-ok is dropped")                       \
+    S(CLOSED,         "out of every map; waits for the reaper")
+/* clang-format on */
+
+enum channel_state {
+#define S(name, meaning) CHANNEL_##name,
+    CHANNEL_STATES(S)
+#undef S
+    CHANNEL_STATE_COUNT
+};
+
+/* clang-format off */
+#define CONTENT_STATES(S)                                                     \
+    S(NONE,   "a method is due")                                              \
+    S(HEADER, "basic.publish has come, its content header is due")            \
+    S(BODY,   "some of the body is due")
+/* clang-format on */
+
+enum content_state {
+#define S(name, meaning) CONTENT_##name,
+    CONTENT_STATES(S)
+#undef S
+};
+
+/* A publish whose frames did not come all at once. */
+struct content_in {
+    enum content_state state;
+    bool mandatory;
+    uint8_t exchange_len, routing_key_len;
+    uint32_t properties_len;
+    uint64_t body_size; /* announced */
+    struct blob *body;  /* what has come; grows with it */
+    uint8_t *strings;   /* exchange, routing key, then properties */
+};
+
+enum channel_mode { MODE_PLAIN, MODE_CONFIRM, MODE_TX };
+
+/* What the answer that a WAITING channel waits for is for. */
+enum channel_wait {
+    WAIT_NOTHING,
+    WAIT_DECLARE,
+    WAIT_PURGE,
+    WAIT_DELETE,
+    WAIT_CONSUME,
+    WAIT_CANCEL,
+    WAIT_GET,
+    WAIT_COMMIT,       /* confirms of what a tx published */
+    WAIT_DIRECT_PROBE, /* passive declare of a direct reply-to name */
+    WAIT_OWNER,        /* an exclusive queue's owner may be dying: then the method runs again */
+};
+
+/* A delivery that is not settled. */
+struct unacked {
+    uint64_t tag; /* 0: settled out of order, waits for the front to pass */
+    uint64_t queue, seq;
+    uint32_t shard;
+    bool counted; /* under the channel's global prefetch */
+};
+
+struct confirms {
+    uint64_t first, next; /* publishes [first, next) are not answered yet */
+    uint8_t *due;         /* a ring: homes still to confirm, CONFIRM_NACK when one refused */
+    size_t mask;
+    size_t ahead; /* those finished out of order */
+};
+
+struct tx_op;
+
+struct channel {
+    struct conn *conn;
+    uint64_t id;
+    uint16_t number;
+    uint8_t state;       /* channel_state */
+    uint8_t wait;        /* channel_wait */
+    uint8_t mode;        /* channel_mode */
+    bool wait_nowait;    /* the method that waits wants no -ok */
+    bool wait_no_ack;    /* of WAIT_GET */
+    bool gathering;      /* the gather task has something to send */
+    bool draining;       /* deferred frames are being handled */
+    struct content_in in;
+
+    char *wait_name;     /* queue's name or consumer tag of the method that waits */
+    struct queue_ref wait_queue;
+    struct channel_consumer *wait_consumer;
+    uint64_t wait_until_ms;
+    struct buf wait_method; /* WAIT_OWNER: the method's frame payload, to run it again */
+    struct worker_timer wait_timer;
+    struct buf deferred; /* frames that came while WAITING */
+    struct worker_task resume;
+
+    char *last_queue; /* the name declared last on this channel, or NULL */
+
+    struct unacked *unacked; /* a ring, by tag */
+    size_t unacked_head, unacked_count, unacked_mask;
+    size_t unacked_live;
+    uint64_t last_tag;
+
+    struct map consumers; /* by tag */
+    uint64_t last_ctag;
+    uint16_t prefetch;        /* of consumers to come */
+    uint16_t prefetch_global; /* 0: no limit */
+    uint32_t unacked_global;  /* counted ones */
+
+    struct confirms confirms;
+    struct worker_task gather;
+
+    struct tx_op *tx_ops; /* stretchy array */
+    size_t n_tx_ops, tx_ops_size;
+    size_t commit_due; /* confirms that WAIT_COMMIT still wants */
+    bool commit_failed;
+
+    struct channel_consumer *direct; /* the consumer of amq.rabbitmq.reply-to */
+    uint64_t direct_secret;
+};
+
+/* Why a consumer is stopped at its queue. */
+enum stop_reason { STOP_OUTPUT = 1, STOP_GLOBAL = 2 };
+
+struct channel_consumer {
+    struct map_node by_tag;
+    struct channel *channel;
+    uint64_t id;
+    struct queue_ref queue; /* id 0: direct reply-to */
+    bool no_ack, exclusive;
+    bool attached;    /* the queue knows it */
+    bool refusing;    /* gives back what comes until its epoch */
+    uint8_t stopped;  /* stop_reasons */
+    uint32_t epoch;
+    uint64_t credit_due; /* octets to report to another worker */
+    struct list parked;  /* in conn.parked while STOP_OUTPUT */
+    struct list crediting; /* in amqp's list of credits to report */
+    uint8_t tag_len;
+    char tag[];
+};
+
+/* channel.c */
+struct channel *channel_open(struct conn *c, uint16_t number);
+void channel_close(struct channel *ch); /* settles its affairs, unlinks, reaps */
+void channel_enter(struct channel *ch, enum channel_state state);
+bool channel_handle_frame(struct channel *ch, const struct frame *f, struct err *err);
+void channel_wait(struct channel *ch, enum channel_wait wait, bool nowait);
+void channel_wait_done(struct channel *ch); /* back to OPEN; kept frames are handled soon */
+void channel_send(struct channel *ch, enum method method, const void *args);
+void channel_on_reply(void *arg, const struct command *command);
+void channel_on_probed(void *arg, const struct command *command);
+struct channel *channel_of_id(struct amqp *amqp, uint64_t id);
+/* The owner of an exclusive queue may be dying: asks, and runs the method again. */
+void channel_wait_for_owner(struct channel *ch, uint64_t owner, const struct err *refusal);
+unsigned channel_queue_worker(const struct channel *ch, const struct queue_ref *ref);
+
+/* dispatch.c */
+typedef bool handler_fn(struct channel *ch, const union method_args *args, struct err *err);
+bool channel_dispatch(struct channel *ch, struct view payload, struct err *err);
+
+/* Handlers, each in the file of its class. */
+/* clang-format off */
+#define CHANNEL_HANDLERS(H)                                                             \
+    H(channel_flow)   H(access_request)                                                 \
+    H(exchange_declare) H(exchange_delete) H(exchange_bind) H(exchange_unbind)          \
+    H(queue_declare)  H(queue_bind) H(queue_unbind) H(queue_purge) H(queue_delete)      \
+    H(basic_qos)      H(basic_consume) H(basic_cancel) H(basic_cancel_ok) H(basic_get)  \
+    H(basic_publish)                                                                    \
+    H(basic_ack)      H(basic_reject) H(basic_nack)                                     \
+    H(basic_recover)  H(basic_recover_async)                                            \
+    H(confirm_select) H(tx_select) H(tx_commit) H(tx_rollback)
+/* clang-format on */
+#define H(name) bool channel_handle_##name(struct channel *, const union method_args *, struct err *);
+CHANNEL_HANDLERS(H)
+#undef H
+
+/* channel_queue.c */
+void channel_finish_declare(struct channel *ch, const struct cmd_reply *reply);
+void channel_finish_purge(struct channel *ch, const struct cmd_reply *reply);
+void channel_finish_delete(struct channel *ch, const struct cmd_reply *reply);
+/* The name, or for "" the queue that was declared last on the channel; 404 when there is none. */
+bool channel_queue_name(struct channel *ch, struct view name, struct view *out, struct err *err);
+
+/* channel_publish.c */
+bool channel_content_frame(struct channel *ch, const struct frame *f, struct err *err);
+bool channel_route_and_send(struct channel *ch, const struct content *content, bool mandatory,
+                            struct err *err);
+void content_in_reset(struct content_in *in);
+
+/* channel_deliver.c */
+void channel_on_deliver(void *arg, const struct command *command);
+void channel_on_got(void *arg, const struct command *command);
+void conn_write_content(struct conn *c, uint16_t channel, struct view method_frame,
+                        const struct content *content);
+void conn_unpark(struct conn *c); /* the output has drained */
+void channel_global_changed(struct channel *ch); /* its global count or limit did */
+void consumer_unpark(struct channel_consumer *consumer);
+void channel_forget_credits(struct channel_consumer *consumer);
+
+/* channel_consume.c */
+void channel_finish_consume(struct channel *ch, const struct cmd_reply *reply);
+void channel_finish_cancel(struct channel *ch);
+void channel_on_cancelled(void *arg, const struct command *command);
+void consumer_free(struct channel_consumer *consumer); /* out of every map, and freed */
+void channel_cancel_all(struct channel *ch);
+
+/* channel_settle.c */
+void unacked_push(struct channel *ch, uint64_t tag, uint64_t queue, uint32_t shard, uint64_t seq,
+                  bool counted);
+void channel_requeue_all(struct channel *ch);
+void channel_unsent(struct amqp *amqp, uint64_t queue, uint32_t shard, uint64_t seq);
+
+/* channel_confirm.c */
+uint64_t confirms_begin(struct channel *ch, unsigned homes); /* the publish's number */
+void channel_on_confirm(void *arg, const struct command *command);
+void confirms_fini(struct confirms *confirms);
+
+/* channel_tx.c */
+bool tx_publish(struct channel *ch, const struct content *content, bool mandatory,
+                struct err *err);
+void tx_settle(struct channel *ch, const struct unacked *entry, enum settle_how how);
+void tx_confirmed(struct channel *ch, bool ok);
+void tx_drop(struct channel *ch); /* forgets everything; what was settled is requeued */
+
+/* channel_direct.c: amq.rabbitmq.reply-to */
+#define DIRECT_NAME "amq.rabbitmq.reply-to"
+bool direct_is_name(struct view name); /* the name itself or one of its addresses */
+bool direct_parse(struct view name, uint64_t *out_channel, uint64_t *out_secret);
+/* Rewrites reply-to if it is the pseudo name. False: 406. */
+bool direct_rewrite(struct channel *ch, struct content *content, struct err *err);
+void direct_send(struct channel *ch, uint64_t to, uint64_t secret, const struct content *content);
+void direct_ask(struct channel *ch, uint64_t to, uint64_t secret);
+void channel_on_direct_reply(void *arg, const struct command *command);
+void channel_on_direct_probe(void *arg, const struct command *command);
+
+#endif
