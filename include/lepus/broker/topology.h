@@ -12,8 +12,8 @@
  *
  *   - a declare makes the entry; the home makes its queue at the first command for that id that
  *     finds the entry (topology_queue_describe);
- *   - whoever removes the entry (topology_queue_remove: exactly one caller gets true) tells the home;
- *     a command that still comes for the id finds neither queue nor entry and is dropped.
+ *   - whoever removes the entry (topology_queue_remove: exactly one caller gets true) tells the
+ * home; a command that still comes for the id finds neither queue nor entry and is dropped.
  *
  * So an -ok can be answered as soon as a function here returned, and every later command of
  * every connection sees what it did.
@@ -89,18 +89,18 @@ enum queue_declare_result { QUEUE_FAILED, QUEUE_CREATED, QUEUE_FOUND };
 /* What a declare or a lookup found. */
 struct queue_found {
     struct queue_ref ref;
-    char name[256]; /* as it is now called */
-    uint64_t owner; /* of an exclusive queue: also filled when it failed with 405 */
+    char name[256];  /* as it is now called, NUL-terminated */
+    size_t name_len; /* a name may hold NULs of its own */
+    uint64_t owner;  /* of an exclusive queue: also filled when it failed with 405 */
 };
 
 /*
  * Declares for the connection `connection` (an id that is never reused) on worker `worker`, or
  * finds an equivalent queue. Exclusive queues get a shard of that worker when there is one, others
- * one by their name's hash. 403 reserved name; 405 another connection's exclusive queue, or the exclusive flag
- * differs; 406 inequivalent or invalid arguments.
+ * one by their name's hash. 403 reserved name; 405 another connection's exclusive queue, or the
+ * exclusive flag differs; 406 inequivalent or invalid arguments.
  */
-enum queue_declare_result topology_declare_queue(struct vhost *vhost,
-                                                 const struct queue_spec *spec,
+enum queue_declare_result topology_declare_queue(struct vhost *vhost, const struct queue_spec *spec,
                                                  uint64_t connection, unsigned worker,
                                                  struct queue_found *out, struct err *err);
 
@@ -113,15 +113,15 @@ bool topology_find_queue(struct vhost *vhost, struct view name, uint64_t connect
 struct queue_description {
     struct queue_ref ref;
     struct vhost *vhost;
-    char *name;
+    char *name; /* NUL-terminated */
+    size_t name_len;
     bool durable, auto_delete, exclusive;
     uint64_t owner;
     uint8_t *arguments; /* a checked table's octets */
     size_t arguments_len;
 };
 
-bool topology_queue_describe(struct topology *topology, uint64_t id,
-                             struct queue_description *out);
+bool topology_queue_describe(struct topology *topology, uint64_t id, struct queue_description *out);
 void queue_description_fini(struct queue_description *description);
 
 /* Removes the entry and all bindings to it, and the auto-delete exchanges that this leaves
@@ -164,8 +164,8 @@ void route_fini(struct route *route);
  * 404 no exchange; 403 it is internal.
  */
 bool topology_route(struct vhost *vhost, struct view exchange, struct view routing_key,
-                    const struct view *more, size_t n_more, struct view headers,
-                    struct route *out, struct err *err);
+                    const struct view *more, size_t n_more, struct view headers, struct route *out,
+                    struct err *err);
 
 /* --- looking --------------------------------------------------------------------------- */
 
@@ -174,6 +174,12 @@ struct topology_counts {
 };
 
 void topology_count(struct topology *topology, struct topology_counts *out);
+
+/* Tests: topology_route that also counts what was looked at: keys, trie nodes, arguments of a
+ * headers binding. out_visited may be NULL. */
+bool topology_route_visiting(struct vhost *vhost, struct view exchange, struct view routing_key,
+                             const struct view *more, size_t n_more, struct view headers,
+                             struct route *out, size_t *out_visited, struct err *err);
 
 /* Tests: recounts every index against every other; aborts when something is wrong. */
 void topology_check(struct topology *topology);

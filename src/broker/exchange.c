@@ -1,0 +1,266 @@
+/* exchange: the exchanges of a vhost: declared, compared, deleted. */
+#include <assert.h>
+
+#include "arguments_priv.h"
+#include "exchange_priv.h"
+#include "lepus/wire/table.h"
+
+static const struct exchange_type *const types[] = {
+    &exchange_direct,
+    &exchange_fanout,
+    &exchange_topic,
+    &exchange_headers,
+};
+
+/* What every vhost has. "" is a direct exchange to those who ask; nothing is ever bound to it. */
+static const struct {
+    const char *name;
+    const struct exchange_type *type;
+    bool internal;
+} predeclared[] = {
+    {"", &exchange_direct, false},
+    {"amq.direct", &exchange_direct, false},
+    {"amq.fanout", &exchange_fanout, false},
+    {"amq.topic", &exchange_topic, false},
+    {"amq.headers", &exchange_headers, false},
+    {"amq.match", &exchange_headers, false},
+    {"amq.rabbitmq.trace", &exchange_topic, true},
+};
+
+static const struct view alternate_key = {(const uint8_t *)"alternate-exchange", 18};
+
+const struct exchange_type *
+exchange_type_find(struct view name)
+{
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+        if (view_equal(name, view_str(types[i]->name)))
+            return types[i];
+    return NULL;
+}
+
+bool
+err_default_exchange(struct err *err)
+{
+    return err_set(err, ACCESS_REFUSED, "operation not permitted on the default exchange");
+}
+
+bool
+err_no_exchange(struct err *err, const struct vhost *vhost, struct view name)
+{
+    return err_set(err, NOT_FOUND, "no exchange '" VIEW_FMT "' in vhost '%s'", VIEW_ARG(name),
+                   vhost->name);
+}
+
+struct exchange *
+vhost_find_exchange(const struct vhost *vhost, struct view name)
+{
+    struct map_node *node = map_find(&vhost->exchanges, name);
+
+    return node != NULL ? container_of(node, struct exchange, node) : NULL;
+}
+
+/* --- making -------------------------------------------------------------------------------- */
+
+static struct exchange *
+make(struct vhost *vhost, const struct exchange_spec *spec, const struct exchange_type *type)
+{
+    struct exchange *exchange =
+        mem_alloc_zero(sizeof(struct exchange) + spec->name.len + 1 + spec->arguments.len);
+    struct field alternate;
+
+    assert(spec->name.len <= NAME_MAX_LEN && spec->arguments.len <= UINT32_MAX);
+    exchange->id = ++vhost->topology->last_id;
+    exchange->vhost = vhost;
+    exchange->type = type;
+    exchange->durable = spec->durable;
+    exchange->auto_delete = spec->auto_delete;
+    exchange->internal = spec->internal;
+    list_init(&exchange->from);
+    list_init(&exchange->to);
+    exchange->name_len = (uint8_t)spec->name.len;
+    exchange->arguments_len = (uint32_t)spec->arguments.len;
+    if (spec->name.len > 0)
+        memcpy(exchange->name, spec->name.at, spec->name.len);
+    if (spec->arguments.len > 0)
+        memcpy(exchange->name + spec->name.len + 1, spec->arguments.at, spec->arguments.len);
+    exchange->has_alternate = table_find(exchange_arguments(exchange), alternate_key, &alternate);
+    if (exchange->has_alternate)
+        exchange->alternate = alternate.bytes;
+    type->init(exchange);
+    map_add(&vhost->exchanges, &exchange->node, exchange_name(exchange));
+    vhost->topology->counts.exchanges++;
+    return exchange;
+}
+
+void
+vhost_make_predeclared(struct vhost *vhost)
+{
+    for (size_t i = 0; i < sizeof(predeclared) / sizeof(predeclared[0]); i++) {
+        struct exchange_spec spec = {
+            .name = view_str(predeclared[i].name),
+            .durable = true,
+            .internal = predeclared[i].internal,
+        };
+        struct exchange *exchange = make(vhost, &spec, predeclared[i].type);
+
+        exchange->predeclared = true;
+        if (spec.name.len == 0)
+            vhost->nameless = exchange;
+    }
+}
+
+/* Whether a new one of that description may be made. */
+static bool
+check_new(const struct vhost *vhost, const struct exchange_spec *spec, struct err *err)
+{
+    struct field alternate;
+
+    if (name_is_reserved(spec->name))
+        return err_set(err, ACCESS_REFUSED,
+                       "exchange name '" VIEW_FMT "' contains reserved prefix 'amq.*'",
+                       VIEW_ARG(spec->name));
+    if (table_find(spec->arguments, alternate_key, &alternate) && alternate.type != FIELD_LONGSTR)
+        return err_set(err, PRECONDITION_FAILED,
+                       "invalid type '%s' for arg 'alternate-exchange' in exchange '" VIEW_FMT
+                       "' in vhost '%s'",
+                       field_type_name(alternate.type), VIEW_ARG(spec->name), vhost->name);
+    return true;
+}
+
+static bool
+check_same(const struct exchange *exchange, const struct exchange_spec *spec,
+           const struct exchange_type *type, struct err *err)
+{
+    struct thing thing = {"exchange", exchange_name(exchange), exchange->vhost->name};
+
+    if (exchange->type != type)
+        return err_inequivalent(err, &thing, "type", type->name, exchange->type->name);
+    return check_same_flag(&thing, "durable", exchange->durable, spec->durable, err) &&
+           check_same_flag(&thing, "auto_delete", exchange->auto_delete, spec->auto_delete, err) &&
+           check_same_flag(&thing, "internal", exchange->internal, spec->internal, err) &&
+           check_same_argument(&thing, alternate_key, exchange_arguments(exchange), spec->arguments,
+                               err);
+}
+
+static bool
+declare_locked(struct vhost *vhost, const struct exchange_spec *spec,
+               const struct exchange_type *type, struct err *err)
+{
+    const struct exchange *exchange = vhost_find_exchange(vhost, spec->name);
+
+    if (exchange != NULL)
+        return check_same(exchange, spec, type, err);
+    if (!check_new(vhost, spec, err))
+        return false;
+    make(vhost, spec, type);
+    topology_changed(vhost);
+    return true;
+}
+
+bool
+topology_declare_exchange(struct vhost *vhost, const struct exchange_spec *spec, struct err *err)
+{
+    const struct exchange_type *type = exchange_type_find(spec->type);
+    struct exchange_spec cleaned = *spec;
+    char room[NAME_MAX_LEN];
+    bool ok;
+
+    if (type == NULL)
+        return err_set(err, PRECONDITION_FAILED, "unknown exchange type '" VIEW_FMT "'",
+                       VIEW_ARG(spec->type));
+    cleaned.name = name_clean(spec->name, room);
+    if (cleaned.name.len == 0)
+        return err_default_exchange(err);
+    topology_write_lock(vhost->topology);
+    ok = declare_locked(vhost, &cleaned, type, err);
+    topology_unlock(vhost->topology);
+    return ok;
+}
+
+bool
+topology_check_exchange(struct vhost *vhost, struct view name, struct err *err)
+{
+    char room[NAME_MAX_LEN];
+    struct view cleaned = name_clean(name, room);
+    bool found;
+
+    if (cleaned.len == 0)
+        return err_default_exchange(err);
+    topology_read_lock(vhost->topology);
+    found = vhost_find_exchange(vhost, cleaned) != NULL;
+    topology_unlock(vhost->topology);
+    return found || err_no_exchange(err, vhost, cleaned);
+}
+
+/* --- removing ------------------------------------------------------------------------------ */
+
+static void
+free_unbound(struct exchange *exchange)
+{
+    assert(!exchange->predeclared);
+    exchange->type->fini(exchange);
+    map_remove(&exchange->vhost->exchanges, &exchange->node);
+    exchange->vhost->topology->counts.exchanges--;
+    free(exchange);
+}
+
+/* What this leaves unbound is appended behind it, so the list is worked off, not recursed into. */
+void
+exchanges_execute(struct list *condemned)
+{
+    while (!list_is_empty(condemned)) {
+        struct exchange *exchange = container_of(condemned->next, struct exchange, condemned);
+
+        /* It stays in the list meanwhile, so that it is not condemned again. */
+        while (!list_is_empty(&exchange->from))
+            binding_remove(container_of(exchange->from.next, struct binding, from), condemned);
+        while (!list_is_empty(&exchange->to))
+            binding_remove(container_of(exchange->to.next, struct binding, to), condemned);
+        list_remove(&exchange->condemned);
+        free_unbound(exchange);
+    }
+}
+
+void
+exchange_remove(struct exchange *exchange)
+{
+    struct list condemned;
+
+    list_init(&condemned);
+    list_append(&condemned, &exchange->condemned);
+    exchanges_execute(&condemned);
+}
+
+static bool
+delete_locked(struct vhost *vhost, struct view name, bool if_unused, struct err *err)
+{
+    struct exchange *exchange = vhost_find_exchange(vhost, name);
+
+    if (exchange == NULL)
+        return true;
+    if (if_unused && !list_is_empty(&exchange->from))
+        return err_set(err, PRECONDITION_FAILED, "exchange '" VIEW_FMT "' in vhost '%s' in use",
+                       VIEW_ARG(name), vhost->name);
+    exchange_remove(exchange);
+    topology_changed(vhost);
+    return true;
+}
+
+bool
+topology_delete_exchange(struct vhost *vhost, struct view name, bool if_unused, struct err *err)
+{
+    char room[NAME_MAX_LEN];
+    struct view cleaned = name_clean(name, room);
+    bool ok;
+
+    if (cleaned.len == 0)
+        return err_default_exchange(err);
+    if (name_is_reserved(cleaned))
+        return err_set(err, ACCESS_REFUSED,
+                       "deletion of system exchange '" VIEW_FMT "' in vhost '%s' not allowed",
+                       VIEW_ARG(cleaned), vhost->name);
+    topology_write_lock(vhost->topology);
+    ok = delete_locked(vhost, cleaned, if_unused, err);
+    topology_unlock(vhost->topology);
+    return ok;
+}
