@@ -34,6 +34,8 @@ struct amqp {
     struct worker_timer tick;
     struct buf scratch;           /* one method frame, or rewritten properties */
     struct buf server_properties; /* a table's octets */
+    struct list crediting;        /* channel_consumer.crediting */
+    struct worker_task credits;   /* reports them once a turn */
     bool stopping;                /* every connection is being closed with 320 */
     char *blocked;                /* the reason of an alarm, or NULL */
     atomic_uint n_connections;
@@ -111,6 +113,18 @@ void conn_close(struct conn *c, const char *why);
 /* Turns an err into channel.close (ch given, soft code) or connection.close; the only place. */
 void conn_fail(struct conn *c, struct channel *ch, const struct err *err);
 
+/* Reads no more, and closes the socket in so many milliseconds. */
+void conn_close_after(struct conn *c, uint64_t ms);
+
+/* Above which a frame's size is refused: what was negotiated, less before that. */
+static inline uint32_t
+conn_frame_limit(const struct conn *c)
+{
+    return c->state >= CONN_AWAIT_OPEN && c->state <= CONN_AWAIT_CLOSE_OK
+               ? c->frame_max
+               : c->amqp->settings->initial_frame_max;
+}
+
 /* Sends connection.close of this code for no method's sake (320). */
 void conn_force_close(struct conn *c, const char *text);
 
@@ -120,8 +134,12 @@ void conn_unpause(struct conn *c, enum conn_pause why);
 
 void conn_send(struct conn *c, uint16_t channel, enum method method, const void *args);
 
-/* An alarm is on, and this connection publishes. */
+/* An alarm is on, and this connection publishes; the alarm is over. */
 void conn_block_publisher(struct conn *c);
+void conn_unblock_publisher(struct conn *c);
+
+/* Heartbeats and deadlines, several times a second. May close c. */
+void conn_tick(struct conn *c);
 
 struct log_context conn_log(const struct conn *c);
 
@@ -281,7 +299,11 @@ struct channel_consumer {
 
 /* channel.c */
 struct channel *channel_open(struct conn *c, uint16_t number);
-void channel_close(struct channel *ch); /* settles its affairs, unlinks, reaps */
+/* The frame is for a channel that is not there: opens it if that is what it asks for. */
+bool channel_handle_first(struct conn *c, const struct frame *f, struct err *err);
+void channel_close(struct channel *ch); /* ends its affairs, unlinks, reaps */
+/* What others see of the channel ends: consumers go, what is unsettled is requeued. */
+void channel_end_affairs(struct channel *ch);
 void channel_enter(struct channel *ch, enum channel_state state);
 bool channel_handle_frame(struct channel *ch, const struct frame *f, struct err *err);
 void channel_wait(struct channel *ch, enum channel_wait wait, bool nowait);
@@ -296,7 +318,11 @@ unsigned channel_queue_worker(const struct channel *ch, const struct queue_ref *
 
 /* dispatch.c */
 typedef bool handler_fn(struct channel *ch, const union method_args *args, struct err *err);
-bool channel_dispatch(struct channel *ch, struct view payload, struct err *err);
+bool channel_dispatch(struct channel *ch, const struct frame *f, struct err *err);
+/* Method and arguments of a method frame, when its row allows it from a client on such a channel.
+ * False: *err with class and method filled in. */
+bool channel_decode(const struct frame *f, enum method_channel on, enum method *out_method,
+                    union method_args *out_args, struct err *err);
 
 /* Handlers, each in the file of its class. */
 /* clang-format off */
@@ -335,7 +361,7 @@ void conn_write_content(struct conn *c, uint16_t channel, struct view method_fra
 void conn_unpark(struct conn *c); /* the output has drained */
 void channel_global_changed(struct channel *ch); /* its global count or limit did */
 void consumer_unpark(struct channel_consumer *consumer);
-void channel_forget_credits(struct channel_consumer *consumer);
+void amqp_send_credits(void *arg);
 
 /* channel_consume.c */
 void channel_finish_consume(struct channel *ch, const struct cmd_reply *reply);

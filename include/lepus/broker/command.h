@@ -219,7 +219,6 @@ struct cmd_adopt {
 };
 
 enum server_order {
-    ORDER_RELOAD, /* read the live settings again */
     ORDER_STOP,   /* close every connection with 320 */
     ORDER_BLOCK,  /* an alarm: hold publishers back */
     ORDER_UNBLOCK,
