@@ -83,7 +83,7 @@ struct conn {
     struct vhost *vhost; /* from OPEN on */
     char *user;          /* from AWAIT_TUNE_OK on */
 
-    uint32_t frame_max;      /* 0: no limit */
+    uint32_t frame_max;      /* 0: no limit; less is let pass before tune-ok */
     uint16_t channel_max;    /* 0: no limit */
     uint16_t heartbeat_s;    /* 0: none */
     uint64_t deadline_ms;    /* of the handshake, of close-ok, of FINISHING; 0: none */
@@ -100,6 +100,7 @@ struct conn {
     size_t n_exclusive, exclusive_size;
     struct list parked; /* channel_consumer.parked: stopped because our output is full */
 
+    struct view method;    /* while a method frame is handled: its payload */
     struct view rest;      /* while a frame is handled: the input behind it */
     size_t rest_used;      /* how much of it the handler used up */
     struct worker_task clear; /* runs when the worker is congested no more */
@@ -115,15 +116,6 @@ void conn_fail(struct conn *c, struct channel *ch, const struct err *err);
 
 /* Reads no more, and closes the socket in so many milliseconds. */
 void conn_close_after(struct conn *c, uint64_t ms);
-
-/* Above which a frame's size is refused: what was negotiated, less before that. */
-static inline uint32_t
-conn_frame_limit(const struct conn *c)
-{
-    return c->state >= CONN_AWAIT_OPEN && c->state <= CONN_AWAIT_CLOSE_OK
-               ? c->frame_max
-               : c->amqp->settings->initial_frame_max;
-}
 
 /* Sends connection.close of this code for no method's sake (320). */
 void conn_force_close(struct conn *c, const char *text);
@@ -229,6 +221,7 @@ struct confirms {
 };
 
 struct tx_op;
+struct owner_wait;
 
 struct channel {
     struct conn *conn;
@@ -239,16 +232,12 @@ struct channel {
     uint8_t mode;        /* channel_mode */
     bool wait_nowait;    /* the method that waits wants no -ok */
     bool wait_no_ack;    /* of WAIT_GET */
-    bool gathering;      /* the gather task has something to send */
-    bool draining;       /* deferred frames are being handled */
     struct content_in in;
 
     char *wait_name;     /* queue's name or consumer tag of the method that waits */
     struct queue_ref wait_queue;
     struct channel_consumer *wait_consumer;
-    uint64_t wait_until_ms;
-    struct buf wait_method; /* WAIT_OWNER: the method's frame payload, to run it again */
-    struct worker_timer wait_timer;
+    struct owner_wait *owner_wait; /* of WAIT_OWNER, or NULL */
     struct buf deferred; /* frames that came while WAITING */
     struct worker_task resume;
 
@@ -312,8 +301,12 @@ void channel_send(struct channel *ch, enum method method, const void *args);
 void channel_on_reply(void *arg, const struct command *command);
 void channel_on_probed(void *arg, const struct command *command);
 struct channel *channel_of_id(struct amqp *amqp, uint64_t id);
-/* The owner of an exclusive queue may be dying: asks, and runs the method again. */
-void channel_wait_for_owner(struct channel *ch, uint64_t owner, const struct err *refusal);
+/* A method was refused with *err. When that is because another connection, `found->owner`, holds
+ * the queue exclusively, asks whether that one is well, and runs the method again for up to a
+ * second while it is ending: true, and the channel waits. Otherwise false: fail with *err. */
+bool channel_refused(struct channel *ch, const struct queue_found *found, struct err *err);
+/* A queue's answer to the method that waits means an error. */
+void channel_wait_fail(struct channel *ch, enum method method, struct err *err);
 unsigned channel_queue_worker(const struct channel *ch, const struct queue_ref *ref);
 
 /* dispatch.c */
@@ -370,6 +363,9 @@ void channel_on_cancelled(void *arg, const struct command *command);
 void consumer_free(struct channel_consumer *consumer); /* out of every map, and freed */
 void channel_cancel_all(struct channel *ch);
 
+/* channel_basic.c */
+void channel_finish_get(struct channel *ch, const struct cmd_reply *reply);
+
 /* channel_settle.c */
 void unacked_push(struct channel *ch, uint64_t tag, uint64_t queue, uint32_t shard, uint64_t seq,
                   bool counted);
@@ -379,6 +375,7 @@ void channel_unsent(struct amqp *amqp, uint64_t queue, uint32_t shard, uint64_t 
 /* channel_confirm.c */
 uint64_t confirms_begin(struct channel *ch, unsigned homes); /* the publish's number */
 void channel_on_confirm(void *arg, const struct command *command);
+void confirms_gather(void *arg); /* the channel's gather task */
 void confirms_fini(struct confirms *confirms);
 
 /* channel_tx.c */

@@ -475,15 +475,16 @@ on_bytes(void *arg, struct view input, size_t *out_want)
     while (is_reading(c)) {
         struct frame f;
         struct channel *ch = NULL;
-        struct err err = {0};
+        struct err err; /* its text is left alone: this runs for every frame */
         size_t size;
 
+        err.code = err.class_id = err.method_id = 0;
         if (--budget == 0) {
             transport_again(c->transport); /* more is buffered; others have their turn */
             return used;
         }
-        switch (frame_next(view_of(input.at + used, input.len - used), conn_frame_limit(c), &f,
-                           &size, &err)) {
+        switch (frame_next(view_of(input.at + used, input.len - used), c->frame_max, &f, &size,
+                           &err)) {
         case FRAME_PARTIAL:
             *out_want = size;
             return used;
@@ -574,6 +575,7 @@ conn_adopt(struct amqp *amqp, int fd)
     c->amqp = amqp;
     c->state = CONN_AWAIT_HEADER;
     c->id = amqp_next_id(amqp);
+    c->frame_max = amqp->settings->initial_frame_max;
     c->deadline_ms = worker_now_ms(amqp->worker) + amqp->settings->handshake_timeout_ms;
     c->clear = (struct worker_task){.run = on_clear, .arg = c};
     idmap_init(&c->channels);
