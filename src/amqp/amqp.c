@@ -108,6 +108,7 @@ amqp_new(struct post *post, struct topology *topology, const struct amqp_setting
     idmap_init(&amqp->channels);
     idmap_init(&amqp->consumers);
     buf_init(&amqp->scratch, SCRATCH_MAX);
+    buf_init(&amqp->settling, SIZE_MAX / 2);
     buf_init(&amqp->server_properties, SCRATCH_MAX);
     amqp_write_server_properties(&amqp->server_properties, settings);
     amqp->tick = (struct worker_timer){.fire = on_tick, .arg = amqp};
@@ -142,6 +143,7 @@ amqp_free(struct amqp *amqp)
     idmap_fini(&amqp->channels);
     idmap_fini(&amqp->consumers);
     buf_fini(&amqp->scratch);
+    buf_fini(&amqp->settling);
     buf_fini(&amqp->server_properties);
     free(amqp->blocked);
     free(amqp);

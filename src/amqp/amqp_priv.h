@@ -33,6 +33,7 @@ struct amqp {
     uint64_t last_number;     /* of the ids given out here */
     struct worker_timer tick;
     struct buf scratch;           /* one method frame, or rewritten properties */
+    struct buf settling;          /* deliveries taken out of a channel, to be settled */
     struct buf server_properties; /* a table's octets */
     struct list crediting;        /* channel_consumer.crediting */
     struct worker_task credits;   /* reports them once a turn */
@@ -207,10 +208,11 @@ enum channel_wait {
 
 /* A delivery that is not settled. */
 struct unacked {
-    uint64_t tag; /* 0: settled out of order, waits for the front to pass */
-    uint64_t queue, seq;
+    uint64_t tag;
+    uint64_t queue, seq; /* queue 0: settled out of order, waits for the front to pass */
     uint32_t shard;
-    bool counted; /* under the channel's global prefetch */
+    bool counted;  /* under the channel's global prefetch */
+    uint8_t in_tx; /* settled in a transaction that is open: 1 + settle_how */
 };
 
 struct confirms {
@@ -275,7 +277,7 @@ struct channel_consumer {
     uint64_t id;
     struct queue_ref queue; /* id 0: direct reply-to */
     bool no_ack, exclusive;
-    bool attached;    /* the queue knows it */
+    bool is_remote;   /* the queue is on another worker */
     bool refusing;    /* gives back what comes until its epoch */
     uint8_t stopped;  /* stop_reasons */
     uint32_t epoch;
@@ -349,11 +351,18 @@ void content_in_reset(struct content_in *in);
 /* channel_deliver.c */
 void channel_on_deliver(void *arg, const struct command *command);
 void channel_on_got(void *arg, const struct command *command);
-void conn_write_content(struct conn *c, uint16_t channel, struct view method_frame,
-                        const struct content *content);
+/* A method with content: method, header and body frames. */
+void conn_send_content(struct conn *c, uint16_t channel, enum method method, const void *args,
+                       const struct content *content);
+/* A basic.deliver, the same by hand: the hot path's only encoder. */
+void channel_write_delivery(struct channel_consumer *consumer, uint64_t tag, bool redelivered,
+                            const struct content *content);
 void conn_unpark(struct conn *c); /* the output has drained */
 void channel_global_changed(struct channel *ch); /* its global count or limit did */
-void consumer_unpark(struct channel_consumer *consumer);
+/* Stops the consumer at its queue for a reason more; goes on when the last reason ends. */
+void consumer_stop(struct channel_consumer *consumer, enum stop_reason why);
+void consumer_go(struct channel_consumer *consumer, enum stop_reason why);
+bool channel_is_at_global_limit(const struct channel *ch);
 void amqp_send_credits(void *arg);
 
 /* channel_consume.c */
@@ -370,6 +379,8 @@ void channel_finish_get(struct channel *ch, const struct cmd_reply *reply);
 void unacked_push(struct channel *ch, uint64_t tag, uint64_t queue, uint32_t shard, uint64_t seq,
                   bool counted);
 void channel_requeue_all(struct channel *ch);
+void channel_settle_tx(struct channel *ch);   /* what was settled in the transaction, now is */
+void channel_unsettle_tx(struct channel *ch); /* and now never was */
 void channel_unsent(struct amqp *amqp, uint64_t queue, uint32_t shard, uint64_t seq);
 
 /* channel_confirm.c */
@@ -381,9 +392,8 @@ void confirms_fini(struct confirms *confirms);
 /* channel_tx.c */
 bool tx_publish(struct channel *ch, const struct content *content, bool mandatory,
                 struct err *err);
-void tx_settle(struct channel *ch, const struct unacked *entry, enum settle_how how);
 void tx_confirmed(struct channel *ch, bool ok);
-void tx_drop(struct channel *ch); /* forgets everything; what was settled is requeued */
+void tx_drop(struct channel *ch); /* forgets what was published in it */
 
 /* channel_direct.c: amq.rabbitmq.reply-to */
 #define DIRECT_NAME "amq.rabbitmq.reply-to"

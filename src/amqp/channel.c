@@ -331,8 +331,6 @@ channel_handle_frame(struct channel *ch, const struct frame *f, struct err *err)
     if (f->type != FRAME_METHOD)
         return err_set(err, UNEXPECTED_FRAME,
                        "expected method frame, got non method frame instead");
-    if (be_u32(f->payload.len >= 4 ? f->payload.at : (const uint8_t *)"\0\0\0") == (60u << 16 | 40))
-        return channel_dispatch(ch, f, err); /* basic.publish: straight on */
     return handle_method(ch, f, err);
 }
 

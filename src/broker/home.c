@@ -110,13 +110,13 @@ on_publish(void *arg, const struct command *command)
 {
     struct home *home = arg;
     const struct cmd_publish *cmd = (const void *)command;
-    const uint64_t *ids = (const void *)cmd->targets.at;
-    size_t n = cmd->targets.len / sizeof(*ids);
+    const struct queue_ref *targets = (const void *)cmd->targets.at;
+    size_t n = cmd->targets.len / sizeof(*targets);
     struct message *made = NULL;
     bool ok = true;
 
     for (size_t i = 0; i < n; i++) {
-        struct queue *queue = find_queue(home, ids[i]);
+        struct queue *queue = find_queue(home, targets[i].id);
 
         if (queue != NULL && !queue_publish(queue, &cmd->content, &made))
             ok = false;

@@ -4,8 +4,6 @@
 
 #include "lepus/base/mem.h"
 
-enum { DELIVERY_OVERHEAD_BYTES = 64 }; /* what a delivery costs beside its octets, roughly */
-
 void
 queue_init(struct queue *queue, const struct queue_ref *ref, bool auto_delete,
            const struct queue_ops *ops, void *ops_arg)
@@ -72,9 +70,7 @@ count_delivery(struct consumer *c, const struct content *content)
         c->refs++;
     }
     if (c->has_window)
-        c->window_left -= (int64_t)(content->properties.len + content->body.len) +
-                          (int64_t)(content->exchange.len + content->routing_key.len) +
-                          DELIVERY_OVERHEAD_BYTES;
+        c->window_left -= (int64_t)delivery_cost_bytes(content);
     if (c->line.next != &c->queue->line || c->line.prev != &c->queue->line || !is_able(c))
         stand_in_line(c); /* unless it is alone in line, and may stay */
 }

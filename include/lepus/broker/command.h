@@ -47,7 +47,7 @@ struct cmd_publish {
     struct command head;
     uint64_t channel;    /* who wants a confirm, or 0 */
     uint64_t confirm;    /* its number of this publish */
-    struct view targets; /* an array of uint64_t queue ids */
+    struct view targets; /* an array of struct queue_ref, all of this home */
     struct content content;
 };
 
@@ -145,6 +145,14 @@ struct cmd_deliver {
     bool redelivered;
     struct content content;
 };
+
+/* What a delivery takes of a consumer's window: both ends count alike. */
+static inline uint64_t
+delivery_cost_bytes(const struct content *content)
+{
+    return 64 + content->exchange.len + content->routing_key.len + content->properties.len +
+           content->body.len;
+}
 
 /* Answer to cmd_get. */
 struct cmd_got {
