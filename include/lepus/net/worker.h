@@ -3,26 +3,29 @@
  *
  * Everything mutable in Lepus belongs to one worker, and only its thread touches it. Workers share
  * nothing and send each other records: plain octets, appended to a batch per destination and
- * handed over once a turn (one eventfd wake a batch, none if the other is awake). Per pair of workers,
- * mail arrives in the order it was sent.
+ * handed over at the end of the turn, or earlier when the batch is full (one eventfd wake a batch,
+ * none if the other is awake). Per pair of workers, mail arrives in the order it was sent.
  *
  * A turn:
  *   1. wait for events (not at all when there is work left over); run their callbacks
- *   2. take the mail that has come
- *   3. run the tasks of phase AGAIN that were scheduled in an earlier turn
+ *   2. take the mail that had come when this step began
+ *   3. run the tasks of phase AGAIN that were scheduled before this step began
  *   4. run phase GATHER until nothing is scheduled there (confirms, credits: what is sent once a
  *      turn); tasks may schedule more
  *   5. hand the batches over
  *   6. run phase FLUSH (sockets). Mail goes before sockets, so whoever hears an answer from a
  *      socket and acts on it through another worker comes after the mail that preceded the answer
  *   7. reap what was closed in this turn
+ * What steps 3 to 7 leave behind or bring about anew is work left over for the next turn.
  *
  * Flow control: a batch comes back to its sender when it has been taken, and its size is then no
- * longer outstanding. worker_is_congested says that some destination has more than
- * MAIL_OUTSTANDING_MAX octets outstanding; who produces mail from a socket then stops reading it
- * and asks to be told (worker_when_clear). Nobody blocks.
+ * longer outstanding. A destination with more than MAIL_OUTSTANDING_MAX octets outstanding
+ * congests the worker, until half of that is left; who produces mail from a socket then stops
+ * reading it and asks to be told (worker_when_clear). Nobody blocks, and mail is taken all the
+ * same: two workers that congest each other come free again.
  *
  * Unless said otherwise a function may be called on the worker's own thread only, and asserts it.
+ * Before the start and after the stop the main thread counts as every worker's own.
  */
 #ifndef LEPUS_NET_WORKER_H
 #define LEPUS_NET_WORKER_H
@@ -36,28 +39,33 @@
 
 enum {
     WORKERS_MAX = 64,
+    WORKER_OUTSIDE = WORKERS_MAX, /* the sender of what came by worker_mail_from_outside */
     MAIL_OUTSTANDING_MAX = 8 << 20,
 };
 
 struct worker;
 
-/* What is told about mail and stops, on the worker's thread. */
+/* What is told about mail, on the worker's thread. */
 struct worker_ops {
-    /* One record, as it was appended; aligned to 8; borrowed for the call. */
+    /* One record, as it was appended; aligned to 8; borrowed for the call. `from`: the index of
+     * the sender, or WORKER_OUTSIDE. */
     void (*mail)(void *arg, unsigned from, const void *record, size_t size);
 };
 
 /* All workers of a process, made together so that each knows each. Not started. */
 struct worker_set;
 struct worker_set *worker_set_new(unsigned count, struct err *err); /* main thread */
-void worker_set_free(struct worker_set *set);                       /* after stop */
+void worker_set_free(struct worker_set *set); /* after stop; runs what still waits for the reaper */
 struct worker *worker_set_get(struct worker_set *set, unsigned index);
 
-void worker_set_ops(struct worker *worker, const struct worker_ops *ops, void *arg); /* before start */
-bool worker_set_start(struct worker_set *set, struct err *err);                      /* main thread */
+/* Before the start. A worker without ops drops its mail. */
+void worker_set_ops(struct worker *worker, const struct worker_ops *ops, void *arg);
 
-/* Ends every loop after the turn it is in, and joins the threads. Records still under way are given
- * back to nobody: what they own must be found otherwise. Main thread. */
+/* Main thread. The threads have every signal blocked: signals are the main thread's. */
+bool worker_set_start(struct worker_set *set, struct err *err);
+
+/* Ends every loop after the turn it is in, and joins the threads. Records still under way are
+ * dropped: what they own must be found otherwise. Main thread. */
 void worker_set_stop(struct worker_set *set);
 
 unsigned worker_index(const struct worker *worker); /* any thread */
@@ -68,10 +76,10 @@ bool worker_is_here(const struct worker *worker);   /* is this its thread? any t
 uint64_t worker_now_ms(const struct worker *worker);
 
 /* Room for a record of `size` octets for worker `to` (not itself), aligned to 8; to be filled
- * before the next call. Sent at the end of this turn. Aborts when memory is out. */
+ * before the next call. Sent by the end of this turn. Aborts when memory is out. */
 void *worker_mail(struct worker *worker, unsigned to, size_t size);
 
-/* From a thread that is no worker (the main thread): hands one record over at once. */
+/* From any thread (the main thread, a disk thread): hands one copied record over at once. */
 void worker_mail_from_outside(struct worker *to, const void *record, size_t size);
 
 bool worker_is_congested(const struct worker *worker);
@@ -80,7 +88,8 @@ bool worker_is_congested(const struct worker *worker);
 
 enum worker_phase { WORKER_AGAIN, WORKER_GATHER, WORKER_FLUSH, WORKER_PHASES };
 
-/* Lives in its owner. Scheduling one that is scheduled changes nothing. */
+/* Lives in its owner, zeroed but for run and arg. Scheduling one that is scheduled, or waits to be
+ * told of clearance, changes nothing. */
 struct worker_task {
     struct list link;
     void (*run)(void *arg);
@@ -93,7 +102,7 @@ void worker_task_cancel(struct worker_task *task); /* fine when it is not schedu
 /* Runs the task in phase AGAIN once the worker is congested no more (at once: next turn). */
 void worker_when_clear(struct worker *worker, struct worker_task *task);
 
-/* Calls free_fn(what) at the end of this turn. */
+/* Calls free_fn(what) at the end of this turn; after the stop, in worker_set_free. */
 void worker_reap(struct worker *worker, void (*free_fn)(void *what), void *what);
 
 /* --- timers ---------------------------------------------------------------------------- */
@@ -104,6 +113,8 @@ struct worker_timer {
     void *event; /* net's own */
 };
 
+/* Fires once, when worker_now_ms has advanced by in_ms or a little more. Sets anew one that is
+ * set. The timer must not move while it has an event: from its first set until it is cancelled. */
 void worker_timer_set(struct worker *worker, struct worker_timer *timer, uint64_t in_ms);
 void worker_timer_cancel(struct worker_timer *timer); /* fine when it is not set; frees its event */
 
