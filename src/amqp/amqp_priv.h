@@ -140,7 +140,7 @@ struct log_context conn_log(const struct conn *c);
  * left the state that it was in. */
 void conn_start(struct conn *c);
 bool conn_handle_start_ok(struct conn *c, const struct connection_start_ok *args, struct err *err);
-bool conn_handle_tune_ok(struct conn *c, const struct connection_tune *args, struct err *err);
+bool conn_handle_tune_ok(struct conn *c, const struct connection_tune_ok *args, struct err *err);
 bool conn_handle_open(struct conn *c, const struct connection_open *args, struct err *err);
 void amqp_write_server_properties(struct buf *to, const struct amqp_settings *settings);
 

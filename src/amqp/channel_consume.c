@@ -150,7 +150,8 @@ channel_finish_consume(struct channel *ch, const struct cmd_reply *reply)
     if (reply->answer == ANSWER_OK) {
         if (!ch->wait_nowait && cc != NULL)
             channel_send(ch, METHOD_basic_consume_ok,
-                         &(struct basic_consume_ok){view_of(cc->tag, cc->tag_len)});
+                         &(struct basic_consume_ok){
+                             .consumer_tag = view_of(cc->tag, cc->tag_len)});
         channel_wait_done(ch);
         return;
     }
@@ -240,7 +241,8 @@ channel_on_cancelled(void *arg, const struct command *command)
     ch = cc->channel;
     if (ch->conn->can.consumer_cancel_notify && ch->wait_consumer != cc)
         channel_send(ch, METHOD_basic_cancel,
-                     &(struct basic_cancel){view_of(cc->tag, cc->tag_len), true});
+                     &(struct basic_cancel){.consumer_tag = view_of(cc->tag, cc->tag_len),
+                                             .nowait = true});
     consumer_free(cc);
 }
 

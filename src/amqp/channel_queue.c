@@ -68,7 +68,9 @@ declare_ok(struct channel *ch, const char *name, uint32_t messages, uint32_t con
     ch->last_queue = last;
     if (!ch->wait_nowait)
         channel_send(ch, METHOD_queue_declare_ok,
-                     &(struct queue_declare_ok){view_str(last), messages, consumers});
+                     &(struct queue_declare_ok){.queue = view_str(last),
+                                                .message_count = messages,
+                                                .consumer_count = consumers});
 }
 
 static bool

@@ -161,10 +161,10 @@ check_limit(const char *name, uint32_t asked, uint32_t ours, uint32_t *out, stru
 }
 
 bool
-conn_handle_tune_ok(struct conn *c, const struct connection_tune *args, struct err *err)
+conn_handle_tune_ok(struct conn *c, const struct connection_tune_ok *args, struct err *err)
 {
     const struct amqp_settings *settings = c->amqp->settings;
-    uint32_t frame_max, channel_max;
+    uint32_t frame_max = 0, channel_max = 0;
 
     if (args->frame_max != 0 && args->frame_max < FRAME_MIN_SIZE)
         return err_set(err, NOT_ALLOWED,

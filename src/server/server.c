@@ -1,0 +1,319 @@
+/*
+ * server: start and stop order.
+ *
+ *   start   topology; workers, each with its post, home and connections; listeners; threads; ready
+ *   stop    every connection is sent close 320 and new ones are dropped; when all have gone, or
+ *           after STOP_WAIT_MS, the threads end; then everything is freed in the reverse order
+ *
+ * The main thread owns nothing that a worker touches: it waits for signals and looks at the disk
+ * once a second, and speaks to the workers by commands.
+ */
+#include "lepus/server/server.h"
+
+#include <errno.h>
+#include <malloc.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "lepus/amqp/amqp.h"
+#include "lepus/base/clock.h"
+#include "lepus/base/log.h"
+#include "lepus/base/mem.h"
+#include "lepus/broker/home.h"
+#include "lepus/net/listener.h"
+
+enum {
+    SHARDS_MIN = 4,
+    STOP_WAIT_MS = 5000,
+    STOP_LOOK_MS = 10,
+    DISK_LOOK_MS = 1000,
+};
+
+struct server {
+    struct config config;
+    struct amqp_settings settings;
+    struct topology *topology;
+    struct worker_set *workers;
+    unsigned n_workers;
+    struct post posts[WORKERS_MAX];
+    struct home *homes[WORKERS_MAX];
+    struct amqp *amqps[WORKERS_MAX];
+    struct listener *listeners[CONFIG_ADDRESSES_MAX];
+    size_t n_listeners;
+    unsigned next_worker; /* touched by worker 0, which accepts, alone */
+    bool is_running;
+    bool is_blocked; /* the disk alarm is on */
+    int signals;     /* a signalfd, or -1 */
+    server_reload *reload;
+    void *reload_arg;
+};
+
+/* --- start ----------------------------------------------------------------------------- */
+
+static void
+take_settings(struct server *server)
+{
+    const struct config *config = &server->config;
+    struct amqp_settings *settings = &server->settings;
+
+    settings->default_user = config->broker.default_user;
+    settings->default_pass = config->broker.default_pass;
+    settings->product = config->broker.product;
+    settings->version = config->broker.version;
+    settings->cluster_name = config->broker.cluster_name;
+    settings->lepus_version = LEPUS_VERSION;
+    settings->frame_max = config->amqp.frame_max;
+    settings->initial_frame_max = config->amqp.initial_frame_max;
+    settings->channel_max = (uint16_t)config->amqp.channel_max;
+}
+
+static void
+take_live_settings(struct server *server)
+{
+    const struct config *config = &server->config;
+
+    atomic_store(&server->settings.heartbeat_s, (uint16_t)config->amqp.heartbeat_s);
+    atomic_store(&server->settings.handshake_timeout_ms, config->amqp.handshake_timeout_ms);
+    atomic_store(&server->settings.max_message_size, config->amqp.max_message_size);
+}
+
+/* On worker 0: the sockets go to all workers in turn. */
+static void
+on_accept(void *arg, int fd)
+{
+    struct server *server = arg;
+    struct cmd_adopt cmd = {.head.kind = CMD_adopt, .fd = fd};
+
+    post_send(&server->posts[0], server->next_worker, &cmd.head);
+    server->next_worker = (server->next_worker + 1) % server->n_workers;
+}
+
+static bool
+make_listeners(struct server *server, struct err *err)
+{
+    const struct address_list *list = &server->config.amqp.listen;
+
+    for (size_t i = 0; i < list->count; i++) {
+        struct listener *listener =
+            listener_new(worker_set_get(server->workers, 0), list->at[i].host, list->at[i].port,
+                         (int)server->config.amqp.backlog, on_accept, server, err);
+
+        if (listener == NULL)
+            return err_wrap(err, "amqp.listen");
+        server->listeners[server->n_listeners++] = listener;
+    }
+    return true;
+}
+
+static bool
+make_data_dir(const struct server *server, struct err *err)
+{
+    const char *path = server->config.broker.data_dir;
+
+    if (mkdir(path, 0750) == 0 || errno == EEXIST)
+        return true;
+    return err_set(err, INTERNAL_ERROR, "broker.data_dir: mkdir %s: %s", path, strerror(errno));
+}
+
+static bool
+make_signals(struct server *server, struct err *err)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    server->signals = signalfd(-1, &set, SFD_CLOEXEC);
+    return server->signals >= 0 ||
+           err_set(err, INTERNAL_ERROR, "signalfd: %s", strerror(errno));
+}
+
+static unsigned
+count_cores(void)
+{
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+
+    return n < 1 ? 1 : n > WORKERS_MAX ? WORKERS_MAX : (unsigned)n;
+}
+
+static bool
+make_workers(struct server *server, struct err *err)
+{
+    unsigned cores = count_cores(), shards;
+
+    server->n_workers = server->config.broker.workers != 0 ? server->config.broker.workers : cores;
+    shards = server->n_workers > cores ? server->n_workers : cores;
+    server->topology = topology_new(shards > SHARDS_MIN ? shards : SHARDS_MIN, server->n_workers);
+    server->workers = worker_set_new(server->n_workers, err);
+    if (server->workers == NULL)
+        return false;
+    for (unsigned i = 0; i < server->n_workers; i++) {
+        post_init(&server->posts[i], worker_set_get(server->workers, i));
+        server->homes[i] = home_new(&server->posts[i], server->topology);
+        server->amqps[i] = amqp_new(&server->posts[i], server->topology, &server->settings);
+    }
+    return true;
+}
+
+struct server *
+server_new(const struct config *config, struct err *err)
+{
+    struct server *server = mem_new(struct server);
+
+    server->config = *config;
+    server->signals = -1;
+    take_settings(server);
+    take_live_settings(server);
+    if (make_signals(server, err) && make_data_dir(server, err) && make_workers(server, err) &&
+        make_listeners(server, err))
+        return server;
+    server_free(server);
+    return NULL;
+}
+
+void
+server_on_reload(struct server *server, server_reload *reload, void *arg)
+{
+    server->reload = reload;
+    server->reload_arg = arg;
+}
+
+/* --- running --------------------------------------------------------------------------- */
+
+static void
+order_all(struct server *server, enum server_order order, const char *reason)
+{
+    struct cmd_order cmd = {.head.kind = CMD_order, .order = order, .reason = view_str(reason)};
+
+    for (unsigned i = 0; i < server->n_workers; i++)
+        post_from_outside(worker_set_get(server->workers, i), &cmd.head);
+}
+
+static void
+print_ready(const struct server *server)
+{
+    printf("ready amqp=");
+    for (size_t i = 0; i < server->n_listeners; i++)
+        printf("%s%s", i > 0 ? "," : "", listener_address(server->listeners[i]));
+    printf(" pid=%ld\n", (long)getpid());
+    fflush(stdout);
+}
+
+/* Less free than store.disk_free_limit: publishers are held back, consumers go on. */
+static void
+look_at_disk(struct server *server)
+{
+    const struct disk_share *limit = &server->config.store.disk_free_limit;
+    struct statvfs disk;
+    uint64_t free_bytes, least;
+
+    if (statvfs(server->config.broker.data_dir, &disk) != 0)
+        return;
+    free_bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
+    least = limit->bytes != 0 ? limit->bytes
+                              : (uint64_t)disk.f_blocks * disk.f_frsize / 100 * limit->percent;
+    if ((free_bytes < least) == server->is_blocked)
+        return;
+    server->is_blocked = !server->is_blocked;
+    order_all(server, server->is_blocked ? ORDER_BLOCK : ORDER_UNBLOCK, "low on disk");
+    log_warn(NULL, "%llu bytes free in %s, store.disk_free_limit is %llu: publishers %s",
+             (unsigned long long)free_bytes, server->config.broker.data_dir,
+             (unsigned long long)least, server->is_blocked ? "are blocked" : "go on");
+}
+
+static void
+reload(struct server *server)
+{
+    struct config fresh;
+    struct err err;
+
+    if (server->reload == NULL || !server->reload(server->reload_arg, &fresh, &err))
+        return;
+    config_take_live(&server->config, &fresh);
+    take_live_settings(server);
+}
+
+/* Until SIGTERM or SIGINT. */
+static void
+wait_for_the_end(struct server *server)
+{
+    for (;;) {
+        struct pollfd wait = {.fd = server->signals, .events = POLLIN};
+        struct signalfd_siginfo signal;
+
+        look_at_disk(server);
+        if (poll(&wait, 1, DISK_LOOK_MS) <= 0 ||
+            read(server->signals, &signal, sizeof(signal)) != (ssize_t)sizeof(signal))
+            continue;
+        if (signal.ssi_signo != SIGHUP) {
+            log_info(NULL, "signal %u: stopping", signal.ssi_signo);
+            return;
+        }
+        reload(server);
+    }
+}
+
+static unsigned
+count_connections(const struct server *server)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < server->n_workers; i++)
+        n += amqp_connection_count(server->amqps[i]);
+    return n;
+}
+
+static void
+stop(struct server *server)
+{
+    uint64_t until = clock_now_ms() + STOP_WAIT_MS;
+
+    order_all(server, ORDER_STOP, "");
+    while (count_connections(server) > 0 && clock_now_ms() < until)
+        poll(NULL, 0, STOP_LOOK_MS);
+    worker_set_stop(server->workers);
+    server->is_running = false;
+}
+
+int
+server_run(struct server *server)
+{
+    struct err err;
+
+    if (!worker_set_start(server->workers, &err)) {
+        log_error(NULL, "%s", err.text);
+        return EXIT_FAILURE;
+    }
+    server->is_running = true;
+    log_info(NULL, "lepusd %s, %u workers", LEPUS_VERSION, server->n_workers);
+    print_ready(server);
+    wait_for_the_end(server);
+    stop(server);
+    log_info(NULL, "stopped");
+    return EXIT_SUCCESS;
+}
+
+void
+server_free(struct server *server)
+{
+    if (server == NULL)
+        return;
+    for (size_t i = 0; i < server->n_listeners; i++)
+        listener_free(server->listeners[i]);
+    for (unsigned i = 0; i < server->n_workers; i++) {
+        amqp_free(server->amqps[i]);
+        home_free(server->homes[i]);
+    }
+    if (server->workers != NULL)
+        worker_set_free(server->workers);
+    topology_free(server->topology);
+    if (server->signals >= 0)
+        close(server->signals);
+    free(server);
+}
