@@ -2,7 +2,8 @@
  * exchange_topic: patterns of words; `*` is any one word, `#` any number of words, none too.
  *
  * The patterns stand in a trie, a node a word. The plain words of all nodes are in one hash
- * table, by (node, word); `*` and `#` are members of their node. Consecutive `#` mean one.
+ * table, by (parent's address, word); `*` and `#` are members of their node. Consecutive `#`
+ * mean one.
  *
  * Matching reads the key word by word and keeps the set of nodes that the words so far lead to.
  * A `#` node, once reached, stays reached up to the end of the key. So a node is looked at once
@@ -14,22 +15,18 @@
 
 #include <assert.h>
 
-struct node {
-    struct map_node in_words; /* its key: the parent's number, then the word */
-    uint64_t number;          /* in this exchange; never used again */
-    struct node *parent;
-    struct node *star, *hash;
-    struct list bindings; /* whose pattern ends here */
-    uint32_t n_words;     /* children in the table */
-    uint16_t word_len;
-    char key[];
-};
+enum { PARENT_SIZE = sizeof(struct node *), WORD_MAX = NAME_MAX_LEN };
 
-enum { KEY_PREFIX = sizeof(uint64_t), WORD_MAX = NAME_MAX_LEN };
+struct node {
+    struct map_node in_words;
+    struct node *star, *hash;
+    struct list bindings;   /* whose pattern ends here */
+    uint32_t n_words;       /* children in the table */
+    char parent_and_word[]; /* its key in the table; the parent outlives it */
+};
 
 struct trie {
     struct map words;
-    uint64_t last_number;
     struct node *root;
 };
 
@@ -78,20 +75,28 @@ branch_of(struct view word)
 
 /* --- the trie ------------------------------------------------------------------------------ */
 
-static struct view
-key_of(const struct node *parent, struct view word, uint8_t room[KEY_PREFIX + WORD_MAX])
+static struct node *
+parent_of(const struct node *node)
 {
-    assert(word.len <= WORD_MAX);
-    memcpy(room, &parent->number, KEY_PREFIX);
+    struct node *parent;
+
+    memcpy(&parent, node->parent_and_word, PARENT_SIZE);
+    return parent;
+}
+
+static struct view
+key_of(const struct node *parent, struct view word, char *room)
+{
+    memcpy(room, &parent, PARENT_SIZE);
     if (word.len > 0)
-        memcpy(room + KEY_PREFIX, word.at, word.len);
-    return view_of(room, KEY_PREFIX + word.len);
+        memcpy(room + PARENT_SIZE, word.at, word.len);
+    return view_of(room, PARENT_SIZE + word.len);
 }
 
 static struct node *
 find_word(const struct trie *trie, const struct node *parent, struct view word)
 {
-    uint8_t room[KEY_PREFIX + WORD_MAX];
+    char room[PARENT_SIZE + WORD_MAX];
     struct map_node *found;
 
     if (parent->n_words == 0 || word.len > WORD_MAX) /* a key from CC may be longer than a name */
@@ -114,14 +119,14 @@ find_child(const struct trie *trie, const struct node *parent, struct view word)
     return find_word(trie, parent, word);
 }
 
+/* With its key written, in no place yet. */
 static struct node *
-make_node(struct trie *trie, struct node *parent, size_t word_len)
+make_node(const struct node *parent, struct view word)
 {
-    struct node *node = mem_alloc_zero(sizeof(struct node) + KEY_PREFIX + word_len);
+    struct node *node = mem_alloc_zero(sizeof(struct node) + PARENT_SIZE + word.len);
 
-    node->number = ++trie->last_number;
-    node->parent = parent;
     list_init(&node->bindings);
+    node->in_words.key = key_of(parent, word, node->parent_and_word);
     return node;
 }
 
@@ -129,8 +134,7 @@ static struct node *
 add_child(struct trie *trie, struct node *parent, struct view word)
 {
     enum branch branch = branch_of(word);
-    size_t word_len = branch == BRANCH_WORD ? word.len : 0;
-    struct node *node = make_node(trie, parent, word_len);
+    struct node *node = make_node(parent, branch == BRANCH_WORD ? word : view_of(NULL, 0));
 
     switch (branch) {
     case BRANCH_STAR:
@@ -140,8 +144,7 @@ add_child(struct trie *trie, struct node *parent, struct view word)
     case BRANCH_WORD:
         break;
     }
-    node->word_len = (uint16_t)word_len;
-    map_add(&trie->words, &node->in_words, key_of(parent, word, (uint8_t *)node->key));
+    map_add(&trie->words, &node->in_words, node->in_words.key);
     parent->n_words++;
     return node;
 }
@@ -150,9 +153,9 @@ add_child(struct trie *trie, struct node *parent, struct view word)
 static void
 prune(struct trie *trie, struct node *node)
 {
-    while (node->parent != NULL && list_is_empty(&node->bindings) && node->n_words == 0 &&
+    while (node != trie->root && list_is_empty(&node->bindings) && node->n_words == 0 &&
            node->star == NULL && node->hash == NULL) {
-        struct node *parent = node->parent;
+        struct node *parent = parent_of(node);
 
         if (parent->star == node) {
             parent->star = NULL;
@@ -173,7 +176,7 @@ init(struct exchange *exchange)
     struct trie *trie = mem_new(struct trie);
 
     map_init(&trie->words);
-    trie->root = make_node(trie, NULL, 0);
+    trie->root = make_node(NULL, view_of(NULL, 0));
     exchange->index = trie;
 }
 
@@ -199,7 +202,7 @@ bind(struct exchange *exchange, struct binding *binding)
     while (next_word(&words, &word)) {
         struct node *child;
 
-        if (branch_of(word) == BRANCH_HASH && node->parent != NULL && node->parent->hash == node)
+        if (branch_of(word) == BRANCH_HASH && node != trie->root && parent_of(node)->hash == node)
             continue; /* "#.#" is "#" */
         child = find_child(trie, node, word);
         node = child != NULL ? child : add_child(trie, node, word);
@@ -218,11 +221,11 @@ unbind(struct exchange *exchange, struct binding *binding)
 /* --- matching ------------------------------------------------------------------------------ */
 
 /* A set of nodes that is filled without a search when its filler never comes twice (add), or
- * with one (add_new): over the first few one by one, then by number. */
+ * with one (add_new): over the first few one by one, then by address. */
 struct nodes {
     struct node **at;
     size_t n, size;
-    struct idmap numbers; /* of all, once there are more than fit `few` */
+    struct idmap places; /* of all, once there are more than fit `few` */
     struct node *few[32];
 };
 
@@ -232,7 +235,7 @@ nodes_init(struct nodes *nodes)
     nodes->at = nodes->few;
     nodes->n = 0;
     nodes->size = sizeof(nodes->few) / sizeof(nodes->few[0]);
-    idmap_init(&nodes->numbers);
+    idmap_init(&nodes->places);
 }
 
 static void
@@ -240,7 +243,7 @@ nodes_fini(struct nodes *nodes)
 {
     if (nodes->at != nodes->few)
         free(nodes->at);
-    idmap_fini(&nodes->numbers);
+    idmap_fini(&nodes->places);
 }
 
 static void
@@ -259,11 +262,17 @@ add(struct nodes *nodes, struct node *node)
     nodes->at[nodes->n++] = node;
 }
 
+static uint64_t
+place_of(const struct node *node)
+{
+    return (uint64_t)(uintptr_t)node;
+}
+
 static bool
 has(struct nodes *nodes, const struct node *node)
 {
-    if (nodes->numbers.count > 0)
-        return idmap_find(&nodes->numbers, node->number) != NULL;
+    if (nodes->places.count > 0)
+        return idmap_find(&nodes->places, place_of(node)) != NULL;
     for (size_t i = 0; i < nodes->n; i++)
         if (nodes->at[i] == node)
             return true;
@@ -276,11 +285,11 @@ add_new(struct nodes *nodes, struct node *node)
     if (has(nodes, node))
         return;
     add(nodes, node);
-    if (nodes->numbers.count > 0)
-        idmap_add(&nodes->numbers, node->number, node);
+    if (nodes->places.count > 0)
+        idmap_add(&nodes->places, place_of(node), node);
     else if (nodes->at != nodes->few)
         for (size_t i = 0; i < nodes->n; i++)
-            idmap_add(&nodes->numbers, nodes->at[i]->number, nodes->at[i]);
+            idmap_add(&nodes->places, place_of(nodes->at[i]), nodes->at[i]);
 }
 
 /* Where the words so far lead: to `now`, by the last word, and to `staying`, which are `#`. A node
@@ -375,11 +384,11 @@ check_node(const struct exchange *exchange, const struct node *node)
         n++;
     }
     if (node->star != NULL) {
-        assert(node->star->parent == node);
+        assert(parent_of(node->star) == node);
         n += check_node(exchange, node->star);
     }
     if (node->hash != NULL) {
-        assert(node->hash->parent == node && node->hash->hash == NULL);
+        assert(parent_of(node->hash) == node && node->hash->hash == NULL);
         n += check_node(exchange, node->hash);
     }
     return n;
@@ -394,8 +403,8 @@ check(const struct exchange *exchange)
     for (struct map_node *at = NULL; (at = map_next(&trie->words, at)) != NULL;) {
         struct node *node = container_of(at, struct node, in_words);
 
-        assert(node->in_words.key.at == (const uint8_t *)node->key);
-        assert(memcmp(node->key, &node->parent->number, KEY_PREFIX) == 0);
+        assert(node->in_words.key.at == (const uint8_t *)node->parent_and_word);
+        assert(parent_of(node)->n_words > 0);
         n += check_node(exchange, node);
     }
     return n;

@@ -31,8 +31,8 @@ enum check {
 #define ARGUMENTS(A) \
     /* name                              known to  check      max            too_big              choices, wrong */ \
     A("x-queue-type",                    C|Q|S,    QUEUE_TYPE,  0,             NULL,                "classic quorum", "\"unsupported queue type '" VIEW_FMT "'\"") \
-    A("x-expires",                       C|Q,      POSITIVE,    TEN_YEARS_MS,  "value_too_big",     NULL, NULL) \
-    A("x-message-ttl",                   C|Q,      COUNT,       TEN_YEARS_MS,  "value_too_big",     NULL, NULL) \
+    A("x-expires",                       C|Q,      POSITIVE,    TEN_YEARS_MS,  "value_too_large",     NULL, NULL) \
+    A("x-message-ttl",                   C|Q,      COUNT,       TEN_YEARS_MS,  "value_too_large",     NULL, NULL) \
     A("x-dead-letter-exchange",          C|Q,      STRING,      0,             NULL,                NULL, NULL) \
     A("x-dead-letter-routing-key",       C|Q,      ROUTING_KEY, 0,             NULL,                NULL, NULL) \
     A("x-dead-letter-strategy",          Q,        CHOICE,      0,             NULL,                "at-most-once at-least-once", "invalid_dlx_strategy") \
@@ -357,9 +357,9 @@ queue_arguments_same(const struct thing *thing, struct view current, struct view
 
     if (current.len == 0 && received.len == 0)
         return true;
-    for (size_t i = 0; i < N_ROWS; i++)
+    for (size_t i = 1; i < N_ROWS; i++)
         if ((rows[i].known_to & type) != 0 &&
             !check_same_argument(thing, rows[i].name, current, received, err))
             return false;
-    return true;
+    return check_same_argument(thing, rows[0].name, current, received, err); /* the type last */
 }

@@ -1,0 +1,211 @@
+#include "fixture.h"
+
+#include "lepus/broker/route_cache.h"
+
+static const struct route *
+find(struct fixture *f, struct route_cache *cache, const char *exchange, const char *key,
+     const char *headers)
+{
+    return route_cache_find(cache, f->vhost, view_str(exchange), view_str(key),
+                            table_of(&f->arguments, headers), &f->err);
+}
+
+static const char *
+found(struct fixture *f, struct route_cache *cache, const char *exchange, const char *key)
+{
+    const struct route *route = find(f, cache, exchange, key, "");
+
+    return route != NULL ? route_text(f, route) : NULL;
+}
+
+/* Whether the answer is remembered: two answers afresh are in the same place, as is that for an
+ * exchange whose routes depend on headers. */
+static bool
+is_kept(struct fixture *f, struct route_cache *cache, const char *exchange, const char *key)
+{
+    const struct route *afresh;
+
+    exchange_as(f, "unkept", "headers", "", "");
+    queue_as(f, "unkept", "", "", &(struct queue_found){0});
+    assert_true(tie(f, true, BINDING_TO_QUEUE, "unkept", "unkept", "", ""));
+    find(f, cache, exchange, key, "");
+    afresh = find(f, cache, "unkept", "", "");
+    return find(f, cache, exchange, key, "") != afresh;
+}
+
+static void
+what_changed_is_seen_at_once(void **state)
+{
+    struct route_cache *cache = route_cache_new();
+    struct fixture f;
+    uint64_t id;
+
+    (void)state;
+    fixture_init(&f, 4, 2);
+    assert_string_equal(found(&f, cache, "", "q"), "");
+    assert_string_equal(found(&f, cache, "", "q"), "");
+    id = queue(&f, "q");
+    assert_string_equal(found(&f, cache, "", "q"), "q");
+    exchange(&f, "x", "direct");
+    assert_string_equal(found(&f, cache, "x", "k"), "");
+    bind_queue(&f, "x", "q", "k");
+    assert_string_equal(found(&f, cache, "x", "k"), "q");
+    assert_string_equal(found(&f, cache, "x", "k"), "q");
+    unbind_queue(&f, "x", "q", "k");
+    assert_string_equal(found(&f, cache, "x", "k"), "");
+    bind_queue(&f, "x", "q", "k");
+    assert_string_equal(found(&f, cache, "x", "k"), "q");
+    assert_true(topology_queue_remove(f.topology, id));
+    assert_string_equal(found(&f, cache, "x", "k"), "");
+    assert_string_equal(found(&f, cache, "", "q"), "");
+    assert_true(topology_delete_exchange(f.vhost, VIEW_LIT("x"), false, &f.err));
+    assert_refused(found(&f, cache, "x", "k"), 404, "no exchange 'x' in vhost '/'");
+    assert_refused(found(&f, cache, "amq.rabbitmq.trace", "k"), 403,
+                   "cannot publish to internal exchange 'amq.rabbitmq.trace' in vhost '/'");
+    route_cache_free(cache);
+    fixture_fini(&f);
+}
+
+static void
+a_hit_is_the_same_route(void **state)
+{
+    struct route_cache *cache = route_cache_new();
+    const struct route *one, *two;
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, 4, 2);
+    queue(&f, "a");
+    queue(&f, "b");
+    bind_queue(&f, "amq.fanout", "a", "");
+    bind_queue(&f, "amq.fanout", "b", "");
+    assert_true(is_kept(&f, cache, "amq.fanout", "k"));
+    find(&f, cache, "amq.fanout", "k", "");
+    one = find(&f, cache, "amq.fanout", "k", "");
+    find(&f, cache, "", "a", "");
+    two = find(&f, cache, "", "a", "");
+    assert_true(one != two);
+    assert_int_equal(one->count, 2);
+    assert_int_equal(two->count, 1);
+    assert_true(find(&f, cache, "amq.fanout", "k", "") == one);
+    route_cache_free(cache);
+    fixture_fini(&f);
+}
+
+static void
+exchange_and_key_are_not_run_together(void **state)
+{
+    struct route_cache *cache = route_cache_new();
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, 4, 2);
+    queue(&f, "q");
+    exchange(&f, "ab", "fanout");
+    exchange(&f, "a", "direct");
+    bind_queue(&f, "ab", "q", "");
+    for (int i = 0; i < 2; i++) {
+        assert_string_equal(found(&f, cache, "ab", "c"), "q");
+        assert_string_equal(found(&f, cache, "a", "bc"), "");
+        assert_string_equal(found(&f, cache, "", "abc"), "");
+    }
+    route_cache_free(cache);
+    fixture_fini(&f);
+}
+
+static void
+headers_are_looked_at_each_time(void **state)
+{
+    struct route_cache *cache = route_cache_new();
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, 4, 2);
+    queue(&f, "q");
+    queue(&f, "r");
+    exchange(&f, "x", "fanout");
+    bind_exchange(&f, "x", "amq.headers", "");
+    assert_true(tie(&f, true, BINDING_TO_QUEUE, "amq.headers", "q", "", "h:I=1"));
+    assert_true(tie(&f, true, BINDING_TO_QUEUE, "amq.headers", "r", "", "h:I=2"));
+    for (int i = 0; i < 3; i++) {
+        assert_string_equal(route_text(&f, find(&f, cache, "x", "k", "h:I=1")), "q");
+        assert_string_equal(route_text(&f, find(&f, cache, "x", "k", "h:I=2")), "r");
+        assert_string_equal(route_text(&f, find(&f, cache, "x", "k", "")), "");
+    }
+    assert_false(is_kept(&f, cache, "x", "k"));
+    route_cache_free(cache);
+    fixture_fini(&f);
+}
+
+/* More keys than there are entries, of every length, and routes of every size. */
+static void
+whatever_does_not_fit_is_found_afresh(void **state)
+{
+    enum { QUEUES = 3000, KEYS = 60000 };
+    struct route_cache *cache = route_cache_new();
+    struct random random = {3};
+    char key[256], name[32];
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, 4, 2);
+    for (size_t i = 0; i < QUEUES; i++) {
+        snprintf(name, sizeof(name), "q%zu", i);
+        queue(&f, name);
+        bind_queue(&f, "amq.fanout", name, "");
+        if (i < 3)
+            bind_queue(&f, "amq.topic", name, "#");
+    }
+    for (size_t i = 0; i < KEYS; i++) {
+        size_t n = random_below(&random, 20000);
+        int len = snprintf(key, sizeof(key), "%zu", n);
+        bool wide = n % 8 == 0;
+        const struct route *route;
+
+        memset(key + len, 'k', sizeof(key) - (size_t)len);
+        key[(size_t)len + n % (sizeof(key) - 10)] = '\0';
+        route = find(&f, cache, wide ? "amq.fanout" : "amq.topic", key, "");
+        assert_int_equal(route->count, wide ? QUEUES : 3);
+        if (i % 10000 == 9999)
+            queue(&f, key);
+    }
+    route_cache_free(cache);
+    fixture_fini(&f);
+}
+
+static void
+a_route_too_large_is_found_afresh(void **state)
+{
+    enum { QUEUES = 150000 };
+    struct route_cache *cache = route_cache_new();
+    struct fixture f;
+    char name[32];
+
+    (void)state;
+    fixture_init(&f, 8, 3);
+    for (size_t i = 0; i < QUEUES; i++) {
+        snprintf(name, sizeof(name), "q%zu", i);
+        queue(&f, name);
+        bind_queue(&f, "amq.fanout", name, "");
+    }
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(find(&f, cache, "amq.fanout", "", "")->count, QUEUES);
+    assert_false(is_kept(&f, cache, "amq.fanout", ""));
+    route_cache_free(cache);
+    fixture_fini(&f);
+}
+
+int
+main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_changed_is_seen_at_once),
+        cmocka_unit_test(a_hit_is_the_same_route),
+        cmocka_unit_test(exchange_and_key_are_not_run_together),
+        cmocka_unit_test(headers_are_looked_at_each_time),
+        cmocka_unit_test(whatever_does_not_fit_is_found_afresh),
+        cmocka_unit_test(a_route_too_large_is_found_afresh),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
