@@ -72,7 +72,6 @@ route(const struct exchange *exchange, struct view key, struct router *router)
 {
     struct place *place = find(exchange, key);
 
-    router->n_visited++;
     if (place == NULL)
         return;
     list_each (at, &place->bindings)

@@ -121,7 +121,7 @@ struct router {
     size_t n_seen, size;
     struct idmap seen_ids; /* only once there are many */
     size_t n_matched;      /* bindings that matched, ever */
-    size_t n_visited;      /* places of an index that were looked at: what tests count */
+    size_t n_visited;      /* exchanges and places of an index looked at: what tests count */
     const struct exchange *few[16];
 };
 

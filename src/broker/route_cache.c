@@ -13,7 +13,7 @@
 enum {
     PAIRS = 8 * 1024,
     ENTRIES = 2 * PAIRS,
-    ROOM_FOR_NAMES = 64,
+    ROOM_FOR_NAMES = 40,
     OUTSIDE_MAX = 8 * 1024 * 1024,
     OUTSIDE_MAX_EACH = OUTSIDE_MAX / 4,
 };
@@ -29,6 +29,8 @@ struct entry {
     uint8_t *names;         /* exchange, then key: here or outside */
     uint8_t room[ROOM_FOR_NAMES];
 };
+
+_Static_assert(sizeof(struct entry) == 128, "an entry is two cache lines");
 
 struct route_cache {
     struct entry *entries;
@@ -176,13 +178,14 @@ static void
 keep(struct route_cache *cache, size_t pair, const struct wanted *wanted)
 {
     size_t bytes = outside_bytes(wanted, &cache->afresh);
-    struct entry *entry = choose_place(cache, pair, wanted);
+    struct entry *entry;
 
-    if (entry->version != 0)
-        forget(cache, entry);
     if (bytes > OUTSIDE_MAX_EACH || wanted->exchange.len > UINT16_MAX ||
         wanted->key.len > UINT16_MAX)
         return;
+    entry = choose_place(cache, pair, wanted);
+    if (entry->version != 0)
+        forget(cache, entry);
     make_room(cache, bytes);
     fill(cache, entry, wanted, &cache->afresh);
     cache->recent[pair] = (uint8_t)(entry - &cache->entries[2 * pair]);
@@ -238,4 +241,29 @@ route_cache_find(struct route_cache *cache, struct vhost *vhost, struct view exc
         return &entries[i].route;
     }
     return find_afresh(cache, vhost, pair, &wanted, headers, err);
+}
+
+void
+route_cache_check(const struct route_cache *cache)
+{
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < ENTRIES; i++) {
+        const struct entry *entry = &cache->entries[i];
+        struct wanted own = {
+            .exchange = view_of(entry->names, entry->exchange_len),
+            .key = view_of(entry->names + entry->exchange_len, entry->key_len),
+        };
+
+        if (entry->version == 0) {
+            assert(entry->outside_bytes == 0);
+            continue;
+        }
+        assert(entry->hash == hash_of(entry->vhost, own.exchange, own.key));
+        assert((entry->hash >> 32 & (PAIRS - 1)) == i / 2);
+        assert(entry->outside_bytes == outside_bytes(&own, &entry->route));
+        assert(!entry->route.depends_on_headers);
+        bytes += entry->outside_bytes;
+    }
+    assert(bytes == cache->outside_bytes && bytes <= OUTSIDE_MAX);
 }

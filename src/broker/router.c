@@ -148,6 +148,7 @@ ask(const struct exchange *exchange, const struct keys *keys, struct router *rou
 {
     size_t matched = router->n_matched;
 
+    router->n_visited++;
     ask_for_key(exchange, keys->first, router);
     for (size_t i = 0; exchange->type->by_key && i < keys->n_more; i++)
         ask_for_key(exchange, keys->more[i], router);

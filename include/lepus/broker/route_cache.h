@@ -23,4 +23,7 @@ const struct route *route_cache_find(struct route_cache *cache, struct vhost *vh
                                      struct view exchange, struct view routing_key,
                                      struct view headers, struct err *err);
 
+/* Tests: asserts that what is kept stands where it belongs and within its bounds. */
+void route_cache_check(const struct route_cache *cache);
+
 #endif

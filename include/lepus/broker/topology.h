@@ -63,7 +63,7 @@ struct exchange_spec {
 bool topology_declare_exchange(struct vhost *vhost, const struct exchange_spec *spec,
                                struct err *err);
 
-/* Passive declare: 404 when missing. */
+/* Passive declare: 404 when missing, 403 for "". */
 bool topology_check_exchange(struct vhost *vhost, struct view name, struct err *err);
 
 /* Missing is fine. 403 for the default and amq.*, 406 "in use" with if_unused. */
@@ -138,8 +138,10 @@ struct binding_spec {
     struct view arguments; /* a checked table */
 };
 
-/* Idempotent both ways. 403 when the default exchange takes part, 404 when source or
- * destination is missing, 405 for another connection's exclusive queue, 406 bad arguments. */
+/* Idempotent both ways: to bind what is bound, or to unbind what is not, is fine. 403 when the
+ * default exchange takes part, 404 when source or destination of a new binding is missing, 405 for
+ * another connection's exclusive queue, 406 bad arguments. Two bindings that differ in key or
+ * arguments alone are two. */
 bool topology_bind(struct vhost *vhost, const struct binding_spec *spec, uint64_t connection,
                    struct err *err);
 bool topology_unbind(struct vhost *vhost, const struct binding_spec *spec, uint64_t connection,
@@ -175,8 +177,8 @@ struct topology_counts {
 
 void topology_count(struct topology *topology, struct topology_counts *out);
 
-/* Tests: topology_route that also counts what was looked at: keys, trie nodes, arguments of a
- * headers binding. out_visited may be NULL. */
+/* Tests: topology_route that also counts what was looked at: exchanges, nodes of a trie once a
+ * word, bindings of a headers exchange. out_visited may be NULL. */
 bool topology_route_visiting(struct vhost *vhost, struct view exchange, struct view routing_key,
                              const struct view *more, size_t n_more, struct view headers,
                              struct route *out, size_t *out_visited, struct err *err);

@@ -350,6 +350,8 @@ exchanges_pass_on_to_exchanges(void **state)
     }
     bind_queue(&f, to, "b", "");
     assert_string_equal(routed(&f, "c0", ""), "b");
+    assert_int_equal(visited(&f, "c0", ""), 100); /* each once */
+    assert_int_equal(visited(&f, "c50", ""), 100);
     fixture_fini(&f);
 }
 

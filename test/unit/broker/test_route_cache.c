@@ -62,6 +62,7 @@ what_changed_is_seen_at_once(void **state)
     assert_refused(found(&f, cache, "x", "k"), 404, "no exchange 'x' in vhost '/'");
     assert_refused(found(&f, cache, "amq.rabbitmq.trace", "k"), 403,
                    "cannot publish to internal exchange 'amq.rabbitmq.trace' in vhost '/'");
+    route_cache_check(cache);
     route_cache_free(cache);
     fixture_fini(&f);
 }
@@ -88,6 +89,7 @@ a_hit_is_the_same_route(void **state)
     assert_int_equal(one->count, 2);
     assert_int_equal(two->count, 1);
     assert_true(find(&f, cache, "amq.fanout", "k", "") == one);
+    route_cache_check(cache);
     route_cache_free(cache);
     fixture_fini(&f);
 }
@@ -109,6 +111,7 @@ exchange_and_key_are_not_run_together(void **state)
         assert_string_equal(found(&f, cache, "a", "bc"), "");
         assert_string_equal(found(&f, cache, "", "abc"), "");
     }
+    route_cache_check(cache);
     route_cache_free(cache);
     fixture_fini(&f);
 }
@@ -133,6 +136,7 @@ headers_are_looked_at_each_time(void **state)
         assert_string_equal(route_text(&f, find(&f, cache, "x", "k", "")), "");
     }
     assert_false(is_kept(&f, cache, "x", "k"));
+    route_cache_check(cache);
     route_cache_free(cache);
     fixture_fini(&f);
 }
@@ -166,9 +170,12 @@ whatever_does_not_fit_is_found_afresh(void **state)
         key[(size_t)len + n % (sizeof(key) - 10)] = '\0';
         route = find(&f, cache, wide ? "amq.fanout" : "amq.topic", key, "");
         assert_int_equal(route->count, wide ? QUEUES : 3);
-        if (i % 10000 == 9999)
+        if (i % 10000 == 9999) {
+            route_cache_check(cache);
             queue(&f, key);
+        }
     }
+    route_cache_check(cache);
     route_cache_free(cache);
     fixture_fini(&f);
 }
@@ -191,6 +198,7 @@ a_route_too_large_is_found_afresh(void **state)
     for (size_t i = 0; i < 3; i++)
         assert_int_equal(find(&f, cache, "amq.fanout", "", "")->count, QUEUES);
     assert_false(is_kept(&f, cache, "amq.fanout", ""));
+    route_cache_check(cache);
     route_cache_free(cache);
     fixture_fini(&f);
 }
