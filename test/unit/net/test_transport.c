@@ -22,7 +22,8 @@ struct end {
     struct crew crew;
     struct transport *transport;
     int peer, ours;
-    struct random random;
+    struct random random;     /* the main thread's */
+    struct random our_random; /* the worker's */
 
     /* The reader. */
     bool says_want;
@@ -168,7 +169,7 @@ output_octet(uint64_t at)
 static void
 put_octets(struct end *end, size_t n)
 {
-    uint8_t *at = transport_reserve(end->transport, n + random_below(&end->random, 100));
+    uint8_t *at = transport_reserve(end->transport, n + random_below(&end->our_random, 100));
 
     for (size_t i = 0; i < n; i++)
         at[i] = output_octet(end->written + i);
@@ -189,8 +190,8 @@ write_on(void *arg)
 
     end->is_busy = true;
     while (end->written < end->to_write && !transport_is_full(end->transport)) {
-        bool is_blob = random_below(&end->random, 8) == 0;
-        size_t n = random_below(&end->random, is_blob ? 200000 : 2000);
+        bool is_blob = random_below(&end->our_random, 8) == 0;
+        size_t n = random_below(&end->our_random, is_blob ? 200000 : 2000);
         size_t pending = transport_pending(end->transport);
 
         if (n > end->to_write - end->written)
@@ -252,7 +253,7 @@ end_init(struct end *end, bool tcp)
 {
     size_t size = 300 * 1024;
 
-    *end = (struct end){.random = {42}};
+    *end = (struct end){.random = {42}, .our_random = {43}};
     end->resume = (struct worker_task){.run = on_resume, .arg = end};
     end->write = (struct worker_task){.run = write_on, .arg = end};
     end->blob = blob_new(size);
