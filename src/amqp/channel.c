@@ -303,19 +303,12 @@ handle_while_closing(struct channel *ch, const struct frame *f)
 static bool
 handle_method(struct channel *ch, const struct frame *f, struct err *err)
 {
-    switch ((int)method_of(f)) {
-    case METHOD_channel_close:
+    if (method_of(f) == METHOD_channel_close) {
         handle_close(ch);
         return true;
-    case METHOD_channel_open:
-        return err_set(err, CHANNEL_ERROR, "second 'channel.open' seen");
-    case METHOD_channel_close_ok:
-    case METHOD_channel_flow_ok:
-        return true; /* answers to nothing: harmless */
-    default:
-        ch->conn->method = f->payload;
-        return channel_dispatch(ch, f, err);
     }
+    ch->conn->method = f->payload;
+    return channel_dispatch(ch, f, err);
 }
 
 bool
@@ -337,9 +330,17 @@ channel_handle_frame(struct channel *ch, const struct frame *f, struct err *err)
 bool
 channel_handle_first(struct conn *c, const struct frame *f, struct err *err)
 {
-    if (method_of(f) != METHOD_channel_open)
+    union method_args args;
+    enum method method;
+
+    if (f->type != FRAME_METHOD)
+        return err_set(err, UNEXPECTED_FRAME,
+                       "expected method frame, got non method frame instead");
+    if (!channel_decode(f, METHOD_ON_NONZERO, &method, &args, err))
+        return false;
+    if (method != METHOD_channel_open)
         return err_set(err, CHANNEL_ERROR, "expected 'channel.open'");
-    if (c->channel_max != 0 && f->channel > c->channel_max)
+    if (c->channel_max != 0 && c->channels.count >= c->channel_max)
         return err_set(err, NOT_ALLOWED,
                        "number of channels opened (%zu) has reached the negotiated channel_max (%u)",
                        c->channels.count, c->channel_max);

@@ -73,11 +73,17 @@ declare_ok(struct channel *ch, const char *name, uint32_t messages, uint32_t con
                                                 .consumer_count = consumers});
 }
 
+/* As with RabbitMQ any declare of such a name asks whether somebody listens there. */
 static bool
 declare_direct_name(struct channel *ch, struct view name, bool nowait, struct err *err)
 {
     uint64_t to, secret;
 
+    if (view_equal(name, VIEW_LIT(DIRECT_NAME))) {
+        ch->wait_nowait = nowait;
+        declare_ok(ch, DIRECT_NAME, 0, 1);
+        return true;
+    }
     if (!direct_parse(name, &to, &secret))
         return err_set(err, NOT_FOUND, "no queue '" VIEW_FMT "' in vhost '%s'", VIEW_ARG(name),
                        vhost_name(ch->conn->vhost));
@@ -99,14 +105,11 @@ channel_handle_queue_declare(struct channel *ch, const union method_args *args, 
         .arguments = m->arguments,
     };
     struct queue_found found = {0};
-    struct view name;
 
-    if (direct_is_name(m->queue) && m->passive)
+    if (direct_is_name(m->queue))
         return declare_direct_name(ch, m->queue, m->nowait, err);
     if (m->passive) {
-        if (!channel_queue_name(ch, m->queue, &name, err))
-            return false;
-        if (!topology_find_queue(c->vhost, name, c->id, &found, err))
+        if (!topology_find_queue(c->vhost, m->queue, c->id, &found, err))
             return channel_refused(ch, &found, err);
     } else {
         switch (topology_declare_queue(c->vhost, &spec, c->id, c->amqp->post->index, &found, err)) {

@@ -340,12 +340,6 @@ handle_close(struct conn *c, const struct connection_close *args)
     return true;
 }
 
-static bool
-unexpected(enum method method, struct err *err)
-{
-    return err_set(err, COMMAND_INVALID, "%s is not expected now", method_rows[method].name);
-}
-
 /* The rows' rules hold already; here it is about the connection's state. */
 static bool
 handle_method(struct conn *c, enum method method, const union method_args *args, struct err *err)
@@ -371,7 +365,7 @@ handle_method(struct conn *c, enum method method, const union method_args *args,
             conn_send(c, 0, METHOD_connection_update_secret_ok, NULL);
             return true;
         }
-        break;
+        return err_set(err, CHANNEL_ERROR, "unexpected method in connection state running");
     case CONN_AWAIT_CLOSE_OK:
         if (method == METHOD_connection_close_ok)
             finish(c, CLOSE_OK_MS);
@@ -383,7 +377,7 @@ handle_method(struct conn *c, enum method method, const union method_args *args,
     case CONN_STATE_COUNT:
         break;
     }
-    return unexpected(method, err);
+    return err_set(err, COMMAND_INVALID, "%s is not expected now", method_rows[method].name);
 }
 
 static bool
@@ -399,12 +393,7 @@ handle_connection_frame(struct conn *c, const struct frame *f, struct err *err)
     }
     if (!channel_decode(f, METHOD_ON_ZERO, &method, &args, err))
         return c->state == CONN_AWAIT_CLOSE_OK;
-    if (!handle_method(c, method, &args, err)) {
-        err->class_id = method_rows[method].class_id;
-        err->method_id = method_rows[method].method_id;
-        return false;
-    }
-    return true;
+    return handle_method(c, method, &args, err); /* class and method stand in *err already */
 }
 
 /* --- frames ---------------------------------------------------------------------------- */
@@ -422,7 +411,7 @@ handle_frame(struct conn *c, const struct frame *f, struct channel **out_channel
         return handle_connection_frame(c, f, err);
     if (c->state != CONN_OPEN)
         return c->state == CONN_AWAIT_CLOSE_OK || c->state == CONN_FINISHING ||
-               err_set(err, CHANNEL_ERROR, "channel %u used before connection.open", f->channel);
+               err_set(err, UNEXPECTED_FRAME, "channel %u before connection.open", f->channel);
     ch = c->last_channel;
     if (ch == NULL || ch->number != f->channel) {
         ch = idmap_find(&c->channels, f->channel);

@@ -100,19 +100,21 @@ may_login(const struct amqp_settings *settings, struct view user, struct view pa
     return known && proven;
 }
 
-/* A client that asked for it hears why; another finds its socket closed after a while, as
- * 0-9-1 has it. */
+/* A client that asked for it hears why, unless it spoke a mechanism that we do not know; another
+ * finds its socket closed after a while, as 0-9-1 has it. */
 static bool
-refuse_login(struct conn *c, struct view user, struct view mechanism, struct err *err)
+refuse_login(struct conn *c, bool is_known, struct view user, struct view mechanism,
+             struct err *err)
 {
     struct log_context log = conn_log(c);
 
     log_warn(&log, "login refused: user '" VIEW_FMT "', mechanism " VIEW_FMT, VIEW_ARG(user),
              VIEW_ARG(mechanism));
-    if (!c->can.authentication_failure_close) {
+    if (!is_known || !c->can.authentication_failure_close) {
         conn_close_after(c, REFUSED_LOGIN_DELAY_MS);
         return true;
     }
+    err->class_id = err->method_id = 0; /* as RabbitMQ: it is about no method */
     return err_set(err, ACCESS_REFUSED,
                    "Login was refused using authentication mechanism " VIEW_FMT
                    ". For details see the broker logfile.",
@@ -131,7 +133,7 @@ conn_handle_start_ok(struct conn *c, const struct connection_start_ok *args, str
             mechanism = &mechanisms[i];
     if (mechanism == NULL || !mechanism->parse(args->response, &user, &password) ||
         !may_login(c->amqp->settings, user, password))
-        return refuse_login(c, user, args->mechanism, err);
+        return refuse_login(c, mechanism != NULL, user, args->mechanism, err);
     c->user = view_dup(user);
     conn_send(c, 0, METHOD_connection_tune,
               &(struct connection_tune){

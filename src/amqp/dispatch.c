@@ -30,7 +30,7 @@ channel_decode(const struct frame *f, enum method_channel on, enum method *out_m
         return err_set(err, on == METHOD_ON_ZERO ? COMMAND_INVALID : CHANNEL_ERROR,
                        "%s on channel %u", row->name, f->channel);
     if (row->sender == METHOD_BY_SERVER)
-        return err_set(err, COMMAND_INVALID, "%s is the server's to send", row->name);
+        return err_set(err, COMMAND_INVALID, "unimplemented method");
     return method_decode(*out_method, view_of(r.at, r.left), out_args, err);
 }
 
@@ -42,7 +42,9 @@ channel_dispatch(struct channel *ch, const struct frame *f, struct err *err)
 
     if (!channel_decode(f, METHOD_ON_NONZERO, &method, &args, err))
         return false;
-    if (handlers[method] == NULL)
-        return err_set(err, COMMAND_INVALID, "unimplemented method %s", method_rows[method].name);
+    if (method == METHOD_channel_open)
+        return err_set(err, CHANNEL_ERROR, "second 'channel.open' seen");
+    if (handlers[method] == NULL) /* an answer to what was never asked */
+        return err_set(err, COMMAND_INVALID, "unimplemented method");
     return handlers[method](ch, &args, err);
 }
