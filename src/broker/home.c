@@ -243,8 +243,8 @@ delete_queue(struct home *home, struct queue *queue, const struct cmd_ask *cmd)
     else if (!cmd->removed && !topology_queue_remove(home->topology, queue->id))
         reply(home, cmd->channel, ANSWER_GONE, 0, 0);
     else {
+        reply(home, cmd->channel, ANSWER_OK, messages, 0); /* before its consumers hear of it */
         end_queue(home, queue);
-        reply(home, cmd->channel, ANSWER_OK, messages, 0);
     }
 }
 

@@ -13,6 +13,7 @@
 
 #include "lepus/base/buf.h"
 #include "lepus/base/view.h"
+#include "lepus/wire/octets.h"
 
 /* name, type, bit of the flag word */
 /* clang-format off */
@@ -46,7 +47,7 @@ bool props_check(struct view properties);
 static inline uint16_t
 props_flags(struct view properties)
 {
-    return properties.len < 2 ? 0 : (uint16_t)(properties.at[0] << 8 | properties.at[1]);
+    return properties.len < 2 ? (uint16_t)0 : be_u16(properties.at);
 }
 
 static inline bool
