@@ -344,6 +344,9 @@ channel_handle_first(struct conn *c, const struct frame *f, struct err *err)
         return err_set(err, NOT_ALLOWED,
                        "number of channels opened (%zu) has reached the negotiated channel_max (%u)",
                        c->channels.count, c->channel_max);
+    if (c->channel_max != 0 && f->channel > c->channel_max)
+        return err_set(err, NOT_ALLOWED, "channel number %u is above the negotiated channel_max (%u)",
+                       f->channel, c->channel_max);
     channel_open(c, f->channel);
     conn_send(c, f->channel, METHOD_channel_open_ok, &(struct channel_open_ok){0});
     return true;
