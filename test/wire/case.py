@@ -9,8 +9,8 @@ import itertools
 import os
 
 import amqp
+from amqp import ORACLE
 
-ORACLE = os.environ.get("LEPUS_ORACLE", "")  # "rabbitmq" when the other side is RabbitMQ
 CASES = []
 _numbers = itertools.count(1)
 
