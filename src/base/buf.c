@@ -4,6 +4,8 @@
 
 #include "lepus/base/mem.h"
 
+enum { SIZE_FIRST = 64 };
+
 void
 buf_init(struct buf *buf, size_t max)
 {
@@ -27,7 +29,7 @@ buf_clear(struct buf *buf)
 uint8_t *
 buf_reserve(struct buf *buf, size_t n)
 {
-    size_t size = buf->size > 0 ? buf->size : 64;
+    size_t size = buf->size > 0 ? buf->size : buf->max < SIZE_FIRST ? buf->max : SIZE_FIRST;
     uint8_t *at;
 
     if (buf->bad)
