@@ -174,13 +174,15 @@ enum class_id {
 };
 
 /* Dense numbers of the rows, in the table's order: METHOD_queue_declare. */
+/* clang-format off */
 enum method {
 #define M(class_id, method_id, name, fields, sender, channel, follows) METHOD_##name,
     METHODS(M)
 #undef M
-        METHOD_COUNT,
+    METHOD_COUNT,
     METHOD_UNKNOWN = METHOD_COUNT
 };
+/* clang-format on */
 
 enum method_sender { METHOD_BY_CLIENT, METHOD_BY_SERVER, METHOD_BY_BOTH };
 enum method_channel { METHOD_ON_ZERO, METHOD_ON_NONZERO };
