@@ -66,9 +66,6 @@ take_settings(struct server *server)
     settings->version = config->broker.version;
     settings->cluster_name = config->broker.cluster_name;
     settings->lepus_version = LEPUS_VERSION;
-    settings->frame_max = config->amqp.frame_max;
-    settings->initial_frame_max = config->amqp.initial_frame_max;
-    settings->channel_max = (uint16_t)config->amqp.channel_max;
 }
 
 static void
@@ -76,6 +73,9 @@ take_live_settings(struct server *server)
 {
     const struct config *config = &server->config;
 
+    atomic_store(&server->settings.frame_max, config->amqp.frame_max);
+    atomic_store(&server->settings.initial_frame_max, config->amqp.initial_frame_max);
+    atomic_store(&server->settings.channel_max, (uint16_t)config->amqp.channel_max);
     atomic_store(&server->settings.heartbeat_s, (uint16_t)config->amqp.heartbeat_s);
     atomic_store(&server->settings.handshake_timeout_ms, config->amqp.handshake_timeout_ms);
     atomic_store(&server->settings.max_message_size, config->amqp.max_message_size);

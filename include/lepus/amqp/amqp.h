@@ -20,9 +20,9 @@ struct amqp_settings {
     const char *default_user, *default_pass;
     const char *product, *version, *cluster_name; /* in server-properties */
     const char *lepus_version;
-    uint32_t frame_max;         /* 0: no limit */
-    uint32_t initial_frame_max; /* before tune-ok */
-    uint16_t channel_max;       /* 0: no limit */
+    _Atomic uint32_t frame_max;         /* 0: no limit */
+    _Atomic uint32_t initial_frame_max; /* before tune-ok */
+    _Atomic uint16_t channel_max;       /* 0: no limit */
     _Atomic uint16_t heartbeat_s;
     _Atomic uint32_t handshake_timeout_ms;
     _Atomic uint64_t max_message_size;
