@@ -17,6 +17,8 @@ write_some(struct output *out, struct model *model)
     size_t n = random_below(&model->random, 30) == 0 ? random_below(&model->random, 200000)
                                                      : random_below(&model->random, 3000);
 
+    if (random_below(&model->random, 4) == 0) /* some are reserved and not used */
+        output_make_room(out, random_below(&model->random, 100000));
     output_make_room(out, n);
     assert_true((size_t)(out->room.end - out->room.next) > n);
     for (size_t i = 0; i < n; i++)

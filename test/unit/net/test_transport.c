@@ -29,7 +29,7 @@ struct end {
     bool says_want;
     unsigned pause_every, again_every; /* records; 0: never */
     unsigned close_at, finish_at;      /* records; 0: never */
-    bool stays_paused;
+    bool stays_paused, is_paused;
     struct worker_task resume;
     uint64_t seen, calls, pauses;
     uint64_t expected; /* records; then told */
@@ -38,9 +38,13 @@ struct end {
     struct worker_task write;
     uint64_t written, to_write;
     struct blob *blob;
+    bool is_writing; /* until to_write */
     bool is_waiting; /* for drained */
     bool is_busy;    /* in a call of ours */
     unsigned drained;
+
+    struct worker_timer idle;
+    double cpu_s;
 
     bool is_gone, is_closed;
     char why[64];
@@ -89,7 +93,7 @@ on_bytes(void *arg, struct view input, size_t *out_want)
     struct end *end = arg;
     size_t len = input.len;
 
-    assert(!end->is_closed && !end->is_gone && !end->is_busy);
+    assert(!end->is_closed && !end->is_gone && !end->is_busy && !end->is_paused);
     assert(input.len > 0);
     end->calls++;
     while (eat_one(end, &input, out_want)) {
@@ -105,6 +109,7 @@ on_bytes(void *arg, struct view input, size_t *out_want)
         }
         if (end->pause_every > 0 && end->seen % end->pause_every == 0) {
             transport_pause(end->transport);
+            end->is_paused = true;
             end->pauses++;
             if (!end->stays_paused)
                 worker_schedule(crew_worker(&end->crew, 0), WORKER_AGAIN, &end->resume);
@@ -126,6 +131,7 @@ on_resume(void *arg)
 
     if (end->is_closed)
         return;
+    end->is_paused = false;
     transport_resume(end->transport);
     assert(end->calls == calls); /* not from within */
 }
@@ -140,7 +146,19 @@ on_drained(void *arg)
     assert(transport_pending(end->transport) < TRANSPORT_LOW);
     end->drained++;
     end->is_waiting = false;
-    worker_schedule(crew_worker(&end->crew, 0), WORKER_AGAIN, &end->write);
+    if (end->is_writing)
+        worker_schedule(crew_worker(&end->crew, 0), WORKER_AGAIN, &end->write);
+}
+
+/* What nobody will ever read does not pile up. */
+static void
+write_in_vain(struct end *end)
+{
+    for (int i = 0; i < 1000; i++) {
+        transport_put(end->transport, end->blob->bytes, 4000);
+        transport_put_blob(end->transport, end->blob, 0, 40000);
+        assert(transport_pending(end->transport) < 100000);
+    }
 }
 
 static void
@@ -151,9 +169,9 @@ on_gone(void *arg, const char *why)
     assert(!end->is_gone && !end->is_closed && !end->is_busy);
     end->is_gone = true;
     snprintf(end->why, sizeof(end->why), "%s", why);
-    transport_put(end->transport, "in vain", 7);
+    write_in_vain(end);
     close_it(end);
-    transport_put(end->transport, "in vain", 7);
+    write_in_vain(end);
     tell(&end->crew.told);
 }
 
@@ -188,7 +206,7 @@ write_on(void *arg)
 {
     struct end *end = arg;
 
-    end->is_busy = true;
+    end->is_busy = end->is_writing = true;
     while (end->written < end->to_write && !transport_is_full(end->transport)) {
         bool is_blob = random_below(&end->our_random, 8) == 0;
         size_t n = random_below(&end->our_random, is_blob ? 200000 : 2000);
@@ -394,25 +412,41 @@ any_chunks_give_the_same_bytes(void **state)
 }
 
 static void
-what_is_wanted_comes_in_one_piece(void **state)
+pass(void *arg)
 {
-    struct end end;
-    struct view all;
+    (void)arg;
+}
 
-    (void)state;
+static void
+want(uint32_t len, size_t chunk)
+{
+    uint8_t *record = mem_alloc(HEAD + len);
+    struct end end;
+
     end_init(&end, true);
     end.says_want = true;
     end.expected = 1;
-    all.at = mem_alloc(HEAD + (20 << 20));
-    all.len = HEAD + (20 << 20);
-    *(uint32_t *)(void *)(uintptr_t)all.at = 20 << 20;
-    for (size_t i = 0; i < 20 << 20; i++)
-        ((uint8_t *)(uintptr_t)all.at)[HEAD + i] = payload_octet(0, i);
-    send_all(end.peer, all.at, all.len);
+    memcpy(record, &len, HEAD);
+    for (size_t i = 0; i < len; i++)
+        record[HEAD + i] = payload_octet(0, i);
+    for (size_t at = 0; at < HEAD + len; at += chunk) {
+        send_all(end.peer, record + at, chunk < HEAD + len - at ? chunk : HEAD + len - at);
+        crew_do(&end.crew, 0, pass, NULL); /* the turn after the one in which */
+        crew_do(&end.crew, 0, pass, NULL); /* that is sure to have been read */
+    }
     await(&end.crew.told);
     end_fini(&end);
-    free((void *)(uintptr_t)all.at);
-    assert_true(end.calls <= 2 + HEAD); /* until it knows, and with all of it */
+    free(record);
+    assert_true(end.calls <= 2); /* until it knows, and with all of it */
+}
+
+static void
+what_is_wanted_comes_in_one_piece(void **state)
+{
+    (void)state;
+    want(20 << 20, 1 << 20);
+    want(100000, 1000);
+    want(60000, 1000);
 }
 
 static void
@@ -452,6 +486,7 @@ let_it_go_on(void *arg)
     struct end *end = arg;
 
     end->pause_every = 0;
+    end->is_paused = false;
     transport_resume(end->transport);
     transport_resume(end->transport);
 }
@@ -572,6 +607,33 @@ finish_after_the_peer_sends_no_more(void **state)
 }
 
 static void
+write_what_is_not_much(void *arg)
+{
+    struct end *end = arg;
+    int size = 4096;
+
+    setsockopt(end->ours, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+    put_slice(end, 200000);
+    end->written += 200000;
+    transport_finish(end->transport);
+}
+
+static void
+finish_of_less_than_makes_it_full(void **state)
+{
+    struct end end;
+
+    (void)state;
+    end_init(&end, false);
+    crew_do(&end.crew, 0, write_what_is_not_much, &end);
+    shutdown(end.peer, SHUT_WR);
+    assert_int_equal(read_output(&end, 1000), 200000);
+    await(&end.crew.told);
+    end_fini(&end);
+    assert_string_equal(end.why, "finished");
+}
+
+static void
 finish_within_bytes(void **state)
 {
     struct end end;
@@ -639,7 +701,7 @@ a_reset_ends_a_paused_writer(void **state)
 }
 
 static void
-write_in_vain(void *arg)
+write_a_little(void *arg)
 {
     struct end *end = arg;
 
@@ -661,10 +723,10 @@ input_before_a_failed_write_is_read(void **state)
         end_init(&end, false);
         all = make_records(&end.random, 500, 1000);
         send_all(end.peer, all.at, all.len / 2);
-        crew_send(&end.crew, 0, write_in_vain, &end);
+        crew_send(&end.crew, 0, write_a_little, &end);
         send_all(end.peer, all.at + all.len / 2, all.len - all.len / 2);
         hang_up(&end);
-        crew_send(&end.crew, 0, write_in_vain, &end);
+        crew_send(&end.crew, 0, write_a_little, &end);
         await(&end.crew.told);
         end_fini(&end);
         free((void *)(uintptr_t)all.at);
@@ -711,6 +773,77 @@ a_peer_that_hung_up_is_seen_before_its_bytes_are_read(void **state)
 }
 
 static void
+write_no_end(void *arg)
+{
+    struct end *end = arg;
+
+    put_slice(end, 3 << 16);
+    for (end->written += 3 << 16; !transport_is_full(end->transport); end->written += 3 << 16)
+        put_slice(end, 3 << 16);
+    end->is_waiting = true;
+}
+
+static double
+thread_cpu_s(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static void
+idle_over(void *arg)
+{
+    struct end *end = arg;
+
+    end->cpu_s = thread_cpu_s() - end->cpu_s;
+    worker_timer_cancel(&end->idle);
+    tell(&end->crew.told);
+}
+
+static void
+idle_begin(void *arg)
+{
+    struct end *end = arg;
+
+    end->idle = (struct worker_timer){.fire = idle_over, .arg = end};
+    worker_timer_set(crew_worker(&end->crew, 0), &end->idle, 300);
+    end->cpu_s = thread_cpu_s();
+}
+
+/* The socket is writable, with nothing to write, and readable, with nobody to read. */
+static void
+neither_a_drained_nor_a_paused_transport_keeps_the_loop_busy(void **state)
+{
+    struct end end;
+    uint8_t bytes[4096];
+    uint64_t left;
+
+    (void)state;
+    end_init(&end, false);
+    end.pause_every = 1;
+    end.stays_paused = true;
+    end.expected = 1;
+    send_all(end.peer, (const uint8_t *)"\0\0\0\0\0\0\0\0", 4);
+    await(&end.crew.told);
+    send_all(end.peer, (const uint8_t *)"\0\0\0\0\0\0\0\0", 4);
+    crew_do(&end.crew, 0, write_no_end, &end);
+    for (left = end.written; left > 0;) {
+        ssize_t n = recv(end.peer, bytes, sizeof(bytes), 0);
+
+        assert_true(n > 0);
+        left -= (uint64_t)n;
+    }
+    crew_do(&end.crew, 0, idle_begin, &end);
+    await(&end.crew.told);
+    end_fini(&end);
+    assert_int_equal(end.seen, 1);
+    assert_int_equal(end.drained, 1);
+    assert_true(end.cpu_s < 0.02);
+}
+
+static void
 look_at_names(void *arg)
 {
     struct end *end = arg;
@@ -749,12 +882,14 @@ main(void)
         cmocka_unit_test(slow_reader_gets_exact_bytes),
         cmocka_unit_test(finish_lets_everything_out),
         cmocka_unit_test(finish_after_the_peer_sends_no_more),
+        cmocka_unit_test(finish_of_less_than_makes_it_full),
         cmocka_unit_test(finish_within_bytes),
         cmocka_unit_test(finish_does_not_wait_for_ever),
         cmocka_unit_test(a_reset_is_told_once),
         cmocka_unit_test(a_reset_ends_a_paused_writer),
         cmocka_unit_test(input_before_a_failed_write_is_read),
         cmocka_unit_test(a_peer_that_hung_up_is_seen_before_its_bytes_are_read),
+        cmocka_unit_test(neither_a_drained_nor_a_paused_transport_keeps_the_loop_busy),
         cmocka_unit_test(both_ends_have_names),
     };
 
