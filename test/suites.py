@@ -53,7 +53,8 @@ class Suite:
 OVERRIDES = {
     # a worker with two processes and one with a thread of its own, and retries that wait a second
     "clients/python_celery": {"timeout_s": 180},
-    "wire": {"on": WIRE, "timeout_s": 240},
+    "wire": {"on": WIRE, "timeout_s": 240, "options": ("amqp.max_message_size=1MiB",),
+             "env": (("LEPUS_MAX_MESSAGE_SIZE", str(1 << 20)),)},
 }
 
 
@@ -105,7 +106,8 @@ def _fuzz(root, build_dir, long):
     seconds = FUZZ_SECONDS_LONG if long else FUZZ_SECONDS
     folder = os.path.join(root, "test", "fuzz")
     for target in _introspect(build_dir, "--targets"):
-        if target["type"] != "executable" or os.path.dirname(target["defined_in"]) != folder:
+        if (target["type"] != "executable" or os.path.dirname(target["defined_in"]) != folder
+                or not target["name"].startswith("fuzz_")):
             continue
         corpus = os.path.join(folder, "corpus", target["name"].removeprefix("fuzz_"))
         # What libFuzzer finds it writes to the first folder: the job's own, where it starts.
