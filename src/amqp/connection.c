@@ -543,6 +543,8 @@ conn_tick(struct conn *c)
         conn_close(c, c->state == CONN_FINISHING        ? "done"
                       : c->state == CONN_AWAIT_CLOSE_OK ? "no close-ok in time"
                                                         : "handshake not finished in time");
+    else if ((c->paused & PAUSE_BLOCKED) != 0 && transport_is_dying(c->transport))
+        conn_close(c, "the peer went while it was blocked"); /* unread, it would never be noticed */
     else
         tick_heartbeat(c, now);
 }
