@@ -4,16 +4,16 @@
  * Exit status: 0 after an orderly stop, 1 when the broker could not start, 2 when the command
  * line or the configuration is wrong.
  */
-#include <errno.h>
 #include <getopt.h>
 #include <signal.h>
 #include <unistd.h>
 
+#include "lepus/base/buf.h"
 #include "lepus/base/log.h"
 #include "lepus/base/mem.h"
 #include "lepus/server/server.h"
 
-enum { EXIT_WRONG = 2, OPTIONS_MAX = 256 };
+enum { EXIT_WRONG = 2, OPTIONS_MAX = 256, WARNINGS_MAX = 64 * 1024 };
 
 enum action { RUN, CHECK, PRINT_CONFIG, PRINT_HELP, PRINT_VERSION, COMPLAIN };
 
@@ -23,6 +23,7 @@ struct program {
     struct config_sources sources;
     const char *overrides[OPTIONS_MAX + 1];
     struct config config;
+    struct buf warnings; /* of the start, each with its NUL, until the log is set up */
 };
 
 static void
@@ -106,13 +107,17 @@ tell_plainly(void *arg, enum config_notice notice, const char *line)
     fprintf(stderr, "%s%s\n", notice == CONFIG_WARNING ? "warning: " : "", line);
 }
 
-/* At the start the errors come plainly; by the time of the warnings the log's form is known, but
- * not yet in force: they are told again once it is. */
+/* At the start: errors come plainly, since the log's form is not known when there are any, and
+ * warnings wait for it. */
 static void
-tell_errors_plainly(void *arg, enum config_notice notice, const char *line)
+tell_start(void *arg, enum config_notice notice, const char *line)
 {
+    struct program *program = arg;
+
     if (notice == CONFIG_ERROR)
-        tell_plainly(arg, notice, line);
+        tell_plainly(NULL, notice, line);
+    else
+        buf_append(&program->warnings, line, strlen(line) + 1);
 }
 
 static void
@@ -167,6 +172,17 @@ reload(void *arg, struct config *out, struct err *err)
     return is_good;
 }
 
+static void
+log_warnings(struct buf *warnings)
+{
+    for (size_t at = 0; at < warnings->len;) {
+        const char *line = (const char *)warnings->at + at;
+        log_warn(NULL, "%s", line);
+        at += strlen(line) + 1;
+    }
+    buf_fini(warnings);
+}
+
 static int
 run(struct program *program)
 {
@@ -174,9 +190,11 @@ run(struct program *program)
     struct server *server;
     int status;
 
-    if (!config_load(&program->sources, &program->config, tell_errors_plainly, NULL))
-        return EXIT_WRONG;
+    buf_init(&program->warnings, WARNINGS_MAX);
+    if (!config_load(&program->sources, &program->config, tell_start, program))
+        return EXIT_WRONG; /* without warnings: there are none beside errors */
     log_set(program->config.log.level, program->config.log.format);
+    log_warnings(&program->warnings);
     signal(SIGPIPE, SIG_IGN); /* a peer that is gone is an error of write, not the end of us */
     server = server_new(&program->config, &err);
     if (server == NULL) {
