@@ -69,14 +69,6 @@ def exclusive_consumer_beside_another_is_refused(t):
 
 
 @case
-def exclusive_consumer_of_a_single_active_queue_is_refused(t):
-    c = t.open()
-    q = t.queue(c, arguments={"x-single-active-consumer": True})
-    c.send(consume(q, exclusive=1))
-    c.expect_channel_close(1, 403, IN_USE.replace("@", q), CONSUME)
-
-
-@case
 def priority_of_a_consumer_must_be_an_integer(t):
     c = t.open()
     q = t.queue(c)

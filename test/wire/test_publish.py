@@ -27,20 +27,6 @@ for _header, _value, _kind in (("CC", "a", "longstr"), ("BCC", {}, "table"), ("C
         lambda q, h=_header, v=_value: publish(1, "", q, "x", {"headers": {h: v}}), 406,
         f'PRECONDITION_FAILED - invalid message: {{unacceptable_type_in_header,"{_header}",'
         f'{_kind}}}')
-for _value, _reason in (("a", "no_integer"), ("-1", "{value_negative,-1}"), ("", "no_integer"),
-                        ("1.5", '{leftover_string,".5"}'), (" 5", "no_integer"),
-                        ("315360000001", "{value_too_large,315360000001}")):
-    row(f"expiration '{_value}' is refused",
-        lambda q, v=_value: publish(1, "", q, "x", {"expiration": v}), 406,
-        f"PRECONDITION_FAILED - invalid expiration '{_value}': {_reason}")
-
-
-@case
-def largest_expiration_is_taken(t):
-    c = t.open()
-    q = t.queue(c)
-    c.publish(1, "", q, "x", {"expiration": "315360000000"})
-    c.quiet(1, q, messages=1)
 
 
 @case
@@ -430,8 +416,10 @@ def acks_take_effect_at_commit(t):
     c.expect(1, "basic.deliver", body=b"a", delivery_tag=1)
     c.cast(1, "basic.ack", delivery_tag=1)
     c.quiet(1, q, messages=1)
-    c.call(1, "tx.commit")
-    c.expect(1, "basic.deliver", body=b"b", delivery_tag=2)
+    c.cast(1, "tx.commit")
+    got = {g.name: g for g in (c.next(1), c.next(1))}  # in either order
+    equal(set(got), {"tx.commit-ok", "basic.deliver"})
+    equal((got["basic.deliver"].body, got["basic.deliver"].delivery_tag), (b"b", 2))
 
 
 @case
