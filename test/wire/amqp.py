@@ -653,7 +653,7 @@ class Connection:
         self.hang_up()
 
     def hang_up(self):
-        """Ends our half, which RabbitMQ waits for after close-ok, and sees the server's half end."""
+        """Ends our half, which RabbitMQ waits for after close-ok, and sees the other half end."""
         self.sock.shutdown(socket.SHUT_WR)
         self.rest()
         self.sock.close()

@@ -14,7 +14,7 @@ NO_BODY = "UNEXPECTED_FRAME - expected content body, got non content body frame 
 
 
 def hard(title, sent, codes, text=None, about=None, *, channel_max=0, is_ended=True, **how):
-    """A row: these octets on a connection with channel 1 open are answered with connection.close."""
+    """A row: these octets on a connection with channel 1 open are answered by its close."""
     codes = codes if isinstance(codes, tuple) else (codes,)
 
     def closed(t):
@@ -140,7 +140,8 @@ for _name, _raw in (("octets behind them", b"\x00\x00abc"),
                     ("a headers table cut short", b"\x20\x00\x00\x00\x00\x09\x01aI\0\0"),
                     ("a timestamp cut short", b"\x00\x40\x00\x00"),
                     ("a value of unknown type", b"\x20\x00\x00\x00\x00\x03\x01aZ"),
-                    ("a table longer than its octets", b"\x20\x00\x00\x00\x00\x06\x01aS\0\0\0\x09")):
+                    ("a table longer than its octets",
+                     b"\x20\x00\x00\x00\x00\x06\x01aS\0\0\0\x09")):
     hard(f"properties with {_name} are refused",
          [PUBLISH, header_frame(1, 0, _raw), method_frame(1, "basic.qos")], _BAD,
          oracle=_name != "a value of unknown type" and "table" not in _name)
