@@ -114,7 +114,7 @@ add_keys(struct extra_keys *extra, struct view headers, struct view name, bool *
         return true;
     if (field.type != FIELD_ARRAY)
         return err_set(err, PRECONDITION_FAILED,
-                       "invalid message: {unacceptable_type_in_header,<<\"" VIEW_FMT "\">>,%s}",
+                       "invalid message: {unacceptable_type_in_header,\"" VIEW_FMT "\",%s}",
                        VIEW_ARG(name), field_type_name(field.type));
     for (size_t at = 0; array_next(field.bytes, &at, &key);) {
         if (key.type != FIELD_LONGSTR || key.bytes.len > 255 || extra->n == EXTRA_KEYS_MAX)
