@@ -312,7 +312,7 @@ take_line(struct loader *loader)
     return line;
 }
 
-/* The line in hand was not a pair after all. */
+/* The next line, or the end, is asked for: what is in hand was not a pair after all. */
 static void
 end_line(struct loader *loader)
 {
@@ -366,7 +366,6 @@ load_text(struct loader *loader, struct view text)
     loader->rest = text;
     /* What it returns, the first line that it could not read, was told on the way. */
     ini_parse_stream(read_line, loader, on_pair, loader);
-    end_line(loader);
 }
 
 /* Reads the whole file; false, told, when that cannot be done. */
