@@ -6,6 +6,7 @@ a file:
 
     test/clients/<name>/run   a client program that prints TAP; gets a fresh lepusd
     test/wire/run             octets in, octets out; prints TAP; gets a fresh lepusd
+    test/soak/<name>          the same, on the release build: what memory and hostile peers cost
     test/<folder>/run         prints TAP and starts lepusd itself, from $LEPUS_SERVER
     meson tests               unit tests: cmocka programs, and scripts judged by TAP or exit status
     test/fuzz/meson.build     every executable there is a libFuzzer target; its corpus stands in
@@ -24,11 +25,11 @@ BUILDS = (RELEASE, ASAN, TSAN, FUZZ)
 
 # (build, workers) of suites that get a lepusd. Everything runs with one worker and with four; of
 # the sanitizers each gets the number of workers where it finds most.
-SERVED = ((RELEASE, 1), (RELEASE, 4), (ASAN, 4), (TSAN, 4))
+SERVED = ((RELEASE, 1), (RELEASE, 4), (ASAN, 1), (ASAN, 4), (TSAN, 4))
 SERVED_LONG = ((RELEASE, 1), (RELEASE, 4), (ASAN, 1), (ASAN, 4), (TSAN, 1), (TSAN, 4))
 WIRE = ((RELEASE, 1), (RELEASE, 4), (ASAN, 1), (ASAN, 4), (TSAN, 4))
 
-FUZZ_SECONDS, FUZZ_SECONDS_LONG = 8, 300
+FUZZ_SECONDS, FUZZ_SECONDS_LONG = 60, 600
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Suite:
 OVERRIDES = {
     # a worker with two processes and one with a thread of its own, and retries that wait a second
     "clients/python_celery": {"timeout_s": 180},
+    # what it measures is the broker's memory: nothing else shall run beside it
+    "soak/memory": {"weight": 2},
     "wire": {"on": WIRE, "timeout_s": 240, "options": ("amqp.max_message_size=1MiB",),
              "env": (("LEPUS_MAX_MESSAGE_SIZE", str(1 << 20)),)},
 }
@@ -79,6 +82,15 @@ def _served(root, long):
         yield _row("wire", [run], "wire", on)
 
 
+def _soak(root):
+    soak = os.path.join(root, "test", "soak")
+    for name in sorted(os.listdir(soak) if os.path.isdir(soak) else ()):
+        run = os.path.join(soak, name)
+        if _runnable(run):
+            yield _row("soak/" + name, [run], "client", [(RELEASE, 1), (RELEASE, 4)],
+                       timeout_s=240)
+
+
 def _own(root):
     for name in sorted(os.listdir(os.path.join(root, "test"))):
         run = os.path.join(root, "test", name, "run")
@@ -96,10 +108,11 @@ def _unit(build, build_dir):
     for test in _introspect(build_dir, "--tests"):
         is_program = os.path.realpath(test["cmd"][0]).startswith(os.path.realpath(build_dir))
         suite = [s.split(":")[-1] for s in test["suite"]]
+        is_program = is_program and "fuzz" not in suite  # a corpus played again prints no TAP
         name = "/".join(["unit"] + [s for s in suite if s not in ("unit", "lepus")] + [test["name"]])
         yield _row(name, test["cmd"], "unit" if is_program else "script", [(build, None)],
                    timeout_s=max(60, int(test["timeout"] or 0)),
-                   env=tuple(test["env"].items()), cwd=test["workdir"] or "")
+                   env=tuple(test["env"].items()), cwd=test["workdir"] or build_dir)
 
 
 def _fuzz(root, build_dir, long):
@@ -128,4 +141,4 @@ def discover(root, build_root, long=False):
             suites += _fuzz(root, os.path.join(build_root, build), long)
         else:
             suites += _unit(build, os.path.join(build_root, build))
-    return suites + list(_own(root)) + list(_served(root, long))
+    return suites + list(_own(root)) + list(_soak(root)) + list(_served(root, long))
