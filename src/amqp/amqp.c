@@ -19,7 +19,7 @@ on_tick(void *arg)
 {
     struct amqp *amqp = arg;
 
-    list_each_safe(at, &amqp->all)
+    list_each_safe (at, &amqp->all)
         conn_tick(container_of(at, struct conn, in_all));
     worker_timer_set(amqp->worker, &amqp->tick, TICK_MS);
 }
@@ -34,7 +34,7 @@ static void
 on_stop(struct amqp *amqp)
 {
     amqp->stopping = true;
-    list_each_safe(at, &amqp->all)
+    list_each_safe (at, &amqp->all)
         conn_force_close(container_of(at, struct conn, in_all), "broker is shutting down");
 }
 
@@ -43,7 +43,7 @@ on_block(struct amqp *amqp, struct view reason)
 {
     free(amqp->blocked);
     amqp->blocked = view_dup(reason);
-    list_each_safe(at, &amqp->all) {
+    list_each_safe (at, &amqp->all) {
         struct conn *c = container_of(at, struct conn, in_all);
 
         if (c->has_published)
@@ -56,7 +56,7 @@ on_unblock(struct amqp *amqp)
 {
     free(amqp->blocked);
     amqp->blocked = NULL;
-    list_each_safe(at, &amqp->all)
+    list_each_safe (at, &amqp->all)
         conn_unblock_publisher(container_of(at, struct conn, in_all));
 }
 
@@ -87,8 +87,8 @@ on_probe(void *arg, const struct command *command)
     struct conn *owner = idmap_find(&amqp->connections, cmd->connection);
     struct cmd_probed probed = {.head.kind = CMD_probed, .channel = cmd->channel};
 
-    probed.alive = owner != NULL && owner->state == CONN_OPEN &&
-                   !transport_is_dying(owner->transport);
+    probed.alive =
+        owner != NULL && owner->state == CONN_OPEN && !transport_is_dying(owner->transport);
     post_send(amqp->post, id_worker(cmd->channel), &probed.head);
 }
 
@@ -134,7 +134,7 @@ amqp_free(struct amqp *amqp)
 {
     if (amqp == NULL)
         return;
-    list_each_safe(at, &amqp->all)
+    list_each_safe (at, &amqp->all)
         conn_close(container_of(at, struct conn, in_all), "the worker has stopped");
     worker_timer_cancel(&amqp->tick);
     worker_task_cancel(&amqp->credits);

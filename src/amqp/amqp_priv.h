@@ -54,7 +54,7 @@ uint64_t amqp_next_id(struct amqp *amqp);
     S(AWAIT_OPEN,      "tuned")                                                                  \
     S(OPEN,            "channels may live here")                                                 \
     S(AWAIT_CLOSE_OK,  "close sent; all but close and close-ok is dropped")                      \
-    S(FINISHING,       "nothing is read; what waits goes out, or a delay runs, then it closes")  \
+    S(FINISHING,       "nothing is heard; what waits goes out, or a delay runs, then it closes")  \
     S(CLOSED,          "socket gone; waits for the reaper")
 /* clang-format on */
 
@@ -62,7 +62,7 @@ enum conn_state {
 #define S(name, meaning) CONN_##name,
     CONN_STATES(S)
 #undef S
-    CONN_STATE_COUNT
+        CONN_STATE_COUNT
 };
 
 /* Why a connection is not read. It is read while none holds. */
@@ -84,10 +84,10 @@ struct conn {
     struct vhost *vhost; /* from OPEN on */
     char *user;          /* from AWAIT_TUNE_OK on */
 
-    uint32_t frame_max;      /* 0: no limit; less is let pass before tune-ok */
-    uint16_t channel_max;    /* 0: no limit */
-    uint16_t heartbeat_s;    /* 0: none */
-    uint64_t deadline_ms;    /* of the handshake, of close-ok, of FINISHING; 0: none */
+    uint32_t frame_max;   /* 0: no limit; less is let pass before tune-ok */
+    uint16_t channel_max; /* 0: no limit */
+    uint16_t heartbeat_s; /* 0: none */
+    uint64_t deadline_ms; /* of the handshake, of close-ok, of FINISHING; 0: none */
 
     bool has_published;
     bool told_blocked;
@@ -101,9 +101,9 @@ struct conn {
     size_t n_exclusive, exclusive_size;
     struct list parked; /* channel_consumer.parked: stopped because our output is full */
 
-    struct view method;    /* while a method frame is handled: its payload */
-    struct view rest;      /* while a frame is handled: the input behind it */
-    size_t rest_used;      /* how much of it the handler used up */
+    struct view method;       /* while a method frame is handled: its payload */
+    struct view rest;         /* while a frame is handled: the input behind it */
+    size_t rest_used;         /* how much of it the handler used up */
     struct worker_task clear; /* runs when the worker is congested no more */
 };
 
@@ -115,7 +115,7 @@ void conn_close(struct conn *c, const char *why);
 /* Turns an err into channel.close (ch given, soft code) or connection.close; the only place. */
 void conn_fail(struct conn *c, struct channel *ch, const struct err *err);
 
-/* Reads no more, and closes the socket in so many milliseconds. */
+/* Hears no more, and closes the socket in so many milliseconds, or when the peer does. */
 void conn_close_after(struct conn *c, uint64_t ms);
 
 /* Sends connection.close of this code for no method's sake (320). */
@@ -163,7 +163,7 @@ enum channel_state {
 #define S(name, meaning) CHANNEL_##name,
     CHANNEL_STATES(S)
 #undef S
-    CHANNEL_STATE_COUNT
+        CHANNEL_STATE_COUNT
 };
 
 /* clang-format off */
@@ -229,18 +229,18 @@ struct channel {
     struct conn *conn;
     uint64_t id;
     uint16_t number;
-    uint8_t state;       /* channel_state */
-    uint8_t wait;        /* channel_wait */
-    uint8_t mode;        /* channel_mode */
-    bool wait_nowait;    /* the method that waits wants no -ok */
-    bool wait_no_ack;    /* of WAIT_GET */
+    uint8_t state;    /* channel_state */
+    uint8_t wait;     /* channel_wait */
+    uint8_t mode;     /* channel_mode */
+    bool wait_nowait; /* the method that waits wants no -ok */
+    bool wait_no_ack; /* of WAIT_GET */
     struct content_in in;
 
-    char *wait_name;     /* queue's name or consumer tag of the method that waits */
+    char *wait_name; /* queue's name or consumer tag of the method that waits */
     struct queue_ref wait_queue;
     struct channel_consumer *wait_consumer;
     struct owner_wait *owner_wait; /* of WAIT_OWNER, or NULL */
-    struct buf deferred; /* frames that came while WAITING */
+    struct buf deferred;           /* frames that came while WAITING */
     struct worker_task resume;
 
     char *last_queue; /* the name declared last on this channel, or NULL */
@@ -277,12 +277,12 @@ struct channel_consumer {
     uint64_t id;
     struct queue_ref queue; /* id 0: direct reply-to */
     bool no_ack, exclusive;
-    bool is_remote;   /* the queue is on another worker */
-    bool refusing;    /* gives back what comes until its epoch */
-    uint8_t stopped;  /* stop_reasons */
+    bool is_remote;  /* the queue is on another worker */
+    bool refusing;   /* gives back what comes until its epoch */
+    uint8_t stopped; /* stop_reasons */
     uint32_t epoch;
-    uint64_t credit_due; /* octets to report to another worker */
-    struct list parked;  /* in conn.parked while STOP_OUTPUT */
+    uint64_t credit_due;   /* octets to report to another worker */
+    struct list parked;    /* in conn.parked while STOP_OUTPUT */
     struct list crediting; /* in amqp's list of credits to report */
     uint8_t tag_len;
     char tag[];
@@ -331,7 +331,8 @@ bool channel_decode(const struct frame *f, enum method_channel on, enum method *
     H(basic_recover)  H(basic_recover_async)                                            \
     H(confirm_select) H(tx_select) H(tx_commit) H(tx_rollback)
 /* clang-format on */
-#define H(name) bool channel_handle_##name(struct channel *, const union method_args *, struct err *);
+#define H(name)                                                                                    \
+    bool channel_handle_##name(struct channel *, const union method_args *, struct err *);
 CHANNEL_HANDLERS(H)
 #undef H
 
@@ -357,7 +358,7 @@ void conn_send_content(struct conn *c, uint16_t channel, enum method method, con
 /* A basic.deliver, the same by hand: the hot path's only encoder. */
 void channel_write_delivery(struct channel_consumer *consumer, uint64_t tag, bool redelivered,
                             const struct content *content);
-void conn_unpark(struct conn *c); /* the output has drained */
+void conn_unpark(struct conn *c);                /* the output has drained */
 void channel_global_changed(struct channel *ch); /* its global count or limit did */
 /* Stops the consumer at its queue for a reason more; goes on when the last reason ends. */
 void consumer_stop(struct channel_consumer *consumer, enum stop_reason why);
@@ -390,8 +391,7 @@ void confirms_gather(void *arg); /* the channel's gather task */
 void confirms_fini(struct confirms *confirms);
 
 /* channel_tx.c */
-bool tx_publish(struct channel *ch, const struct content *content, bool mandatory,
-                struct err *err);
+bool tx_publish(struct channel *ch, const struct content *content, bool mandatory, struct err *err);
 void tx_confirmed(struct channel *ch, bool ok);
 void tx_drop(struct channel *ch); /* forgets what was published in it */
 

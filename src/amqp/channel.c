@@ -6,10 +6,10 @@
  *    |  `- channel_wait_done -'  |
  *    +---------------------------+--> AWAIT_CLOSE_OK (conn_fail) --> CLOSED (channel_close)
  *
- * A channel handles its methods strictly one after the other. When one needs a queue's answer (counts,
- * a consumer's place, a message) the channel is WAITING: frames that come for it are kept, up to
- * DEFERRED_HOLD octets, and handled after the answer; the other channels of the connection go on.
- * When the queue is on the same worker, the answer comes before the question's call returns and
+ * A channel handles its methods strictly one after the other. When one needs a queue's answer
+ * (counts, a consumer's place, a message) the channel is WAITING: frames that come for it are kept,
+ * up to DEFERRED_HOLD octets, and handled after the answer; the other channels of the connection go
+ * on. When the queue is on the same worker, the answer comes before the question's call returns and
  * nothing ever waits.
  */
 #include <assert.h>
@@ -128,8 +128,7 @@ on_resume(void *arg)
         struct frame f;
         size_t size;
 
-        if (frame_next(view_of(kept.at + used, kept.len - used), 0, &f, &size, &err) !=
-            FRAME_READY)
+        if (frame_next(view_of(kept.at + used, kept.len - used), 0, &f, &size, &err) != FRAME_READY)
             break; /* cannot be: it was whole when it was kept */
         used += size;
         c->rest = view_of(kept.at + used, kept.len - used);
@@ -204,8 +203,8 @@ on_owner_timer(void *arg)
 {
     struct channel *ch = arg;
     struct owner_wait *wait = ch->owner_wait;
-    struct frame f = {.type = FRAME_METHOD, .channel = ch->number,
-                      .payload = buf_view(&wait->method)};
+    struct frame f = {
+        .type = FRAME_METHOD, .channel = ch->number, .payload = buf_view(&wait->method)};
     struct err err = {0};
 
     channel_wait_done(ch);
@@ -341,12 +340,14 @@ channel_handle_first(struct conn *c, const struct frame *f, struct err *err)
     if (method != METHOD_channel_open)
         return err_set(err, CHANNEL_ERROR, "expected 'channel.open'");
     if (c->channel_max != 0 && c->channels.count >= c->channel_max)
-        return err_set(err, NOT_ALLOWED,
-                       "number of channels opened (%zu) has reached the negotiated channel_max (%u)",
-                       c->channels.count, c->channel_max);
+        return err_set(
+            err, NOT_ALLOWED,
+            "number of channels opened (%zu) has reached the negotiated channel_max (%u)",
+            c->channels.count, c->channel_max);
     if (c->channel_max != 0 && f->channel > c->channel_max)
-        return err_set(err, NOT_ALLOWED, "channel number %u is above the negotiated channel_max (%u)",
-                       f->channel, c->channel_max);
+        return err_set(err, NOT_ALLOWED,
+                       "channel number %u is above the negotiated channel_max (%u)", f->channel,
+                       c->channel_max);
     channel_open(c, f->channel);
     conn_send(c, f->channel, METHOD_channel_open_ok, &(struct channel_open_ok){0});
     return true;

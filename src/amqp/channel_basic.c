@@ -1,4 +1,5 @@
-/* channel_basic: what is small in the channel, access and basic classes: flow, qos, get, recover. */
+/* channel_basic: what is small in the channel, access and basic classes: flow, qos, get, recover.
+ */
 #include "amqp_priv.h"
 
 bool

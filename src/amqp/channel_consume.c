@@ -50,8 +50,7 @@ consumer_free(struct channel_consumer *cc)
 /* --- consume --------------------------------------------------------------------------- */
 
 static bool
-choose_tag(struct channel *ch, struct view wanted, char *made, struct view *out,
-           struct err *err)
+choose_tag(struct channel *ch, struct view wanted, char *made, struct view *out, struct err *err)
 {
     *out = wanted;
     if (wanted.len == 0) {
@@ -150,8 +149,7 @@ channel_finish_consume(struct channel *ch, const struct cmd_reply *reply)
     if (reply->answer == ANSWER_OK) {
         if (!ch->wait_nowait && cc != NULL)
             channel_send(ch, METHOD_basic_consume_ok,
-                         &(struct basic_consume_ok){
-                             .consumer_tag = view_of(cc->tag, cc->tag_len)});
+                         &(struct basic_consume_ok){.consumer_tag = view_of(cc->tag, cc->tag_len)});
         channel_wait_done(ch);
         return;
     }
@@ -240,9 +238,9 @@ channel_on_cancelled(void *arg, const struct command *command)
         return;
     ch = cc->channel;
     if (ch->conn->can.consumer_cancel_notify && ch->wait_consumer != cc)
-        channel_send(ch, METHOD_basic_cancel,
-                     &(struct basic_cancel){.consumer_tag = view_of(cc->tag, cc->tag_len),
-                                             .nowait = true});
+        channel_send(
+            ch, METHOD_basic_cancel,
+            &(struct basic_cancel){.consumer_tag = view_of(cc->tag, cc->tag_len), .nowait = true});
     consumer_free(cc);
 }
 

@@ -208,8 +208,8 @@ channel_write_delivery(struct channel_consumer *cc, uint64_t tag, bool redeliver
 {
     struct channel *ch = cc->channel;
     struct conn *c = ch->conn;
-    size_t method = 4u + 1 + cc->tag_len + 8 + 1 + 1 + content->exchange.len + 1 +
-                    content->routing_key.len;
+    size_t method =
+        4u + 1 + cc->tag_len + 8 + 1 + 1 + content->exchange.len + 1 + content->routing_key.len;
     size_t size = FRAME_OVERHEAD + method + header_frame_size(content);
     bool has_body_here = content->body.len > 0 && content->blob == NULL &&
                          (c->frame_max == 0 || content->body.len + FRAME_OVERHEAD <= c->frame_max);

@@ -49,8 +49,7 @@ direct_parse(struct view name, uint64_t *out_channel, uint64_t *out_secret)
     size_t prefix = sizeof(ADDRESS_PREFIX) - 1;
 
     return view_has_prefix(name, VIEW_LIT(ADDRESS_PREFIX)) && name.len == prefix + HEX_DIGITS &&
-           parse_hex(name.at + prefix, out_channel) &&
-           parse_hex(name.at + prefix + 16, out_secret);
+           parse_hex(name.at + prefix, out_channel) && parse_hex(name.at + prefix + 16, out_secret);
 }
 
 bool
@@ -65,8 +64,8 @@ direct_rewrite(struct channel *ch, struct content *content, struct err *err)
         return true;
     if (ch->direct == NULL)
         return err_set(err, PRECONDITION_FAILED, "fast reply consumer does not exist");
-    snprintf(address, sizeof(address), ADDRESS_PREFIX "%016llx%016llx",
-             (unsigned long long)ch->id, (unsigned long long)ch->direct_secret);
+    snprintf(address, sizeof(address), ADDRESS_PREFIX "%016llx%016llx", (unsigned long long)ch->id,
+             (unsigned long long)ch->direct_secret);
     value = view_str(address);
     buf_clear(scratch);
     props_copy_with(scratch, content->properties, PROP_reply_to, &value);

@@ -2,9 +2,9 @@
  * channel_publish: from basic.publish to the commands that carry the message to its queues.
  *
  * Happy path: method, header and one body frame stand one behind the other in the input. They are
- * taken together, routed through the worker's route cache and handed to the target queues where they
- * stand: nothing is copied unless a queue has to keep it. Otherwise the method's strings are kept
- * in channel.in, the header's properties join them, and the body grows in a blob as its frames
+ * taken together, routed through the worker's route cache and handed to the target queues where
+ * they stand: nothing is copied unless a queue has to keep it. Otherwise the method's strings are
+ * kept in channel.in, the header's properties join them, and the body grows in a blob as its frames
  * come, never ahead of them.
  *
  * What may refuse a message is asked before anything is sent: size, user-id, reply-to, CC and BCC,
@@ -147,8 +147,8 @@ strip_bcc(struct amqp *amqp, struct content *content, struct view headers)
 
 /* Whether CC or BCC are there; then routes by all keys and sends. */
 static bool
-send_by_extra_keys(struct channel *ch, struct content *content, struct view headers,
-                   bool mandatory, bool *out_done, struct err *err)
+send_by_extra_keys(struct channel *ch, struct content *content, struct view headers, bool mandatory,
+                   bool *out_done, struct err *err)
 {
     struct extra_keys extra; /* large: only its count is set up */
     struct route route;
@@ -191,8 +191,8 @@ check_user_id(struct channel *ch, const struct content *content, struct err *err
 static bool
 check_header(struct channel *ch, const struct content_header *header, struct err *err)
 {
-    uint64_t most = atomic_load_explicit(&ch->conn->amqp->settings->max_message_size,
-                                         memory_order_relaxed);
+    uint64_t most =
+        atomic_load_explicit(&ch->conn->amqp->settings->max_message_size, memory_order_relaxed);
 
     if (header->body_size <= most)
         return true;
@@ -227,8 +227,8 @@ channel_route_and_send(struct channel *ch, const struct content *content, bool m
         return false;
     if (done || send_to_address(ch, &own))
         return true;
-    route = route_cache_find(ch->conn->amqp->routes, ch->conn->vhost, own.exchange,
-                             own.routing_key, headers, err);
+    route = route_cache_find(ch->conn->amqp->routes, ch->conn->vhost, own.exchange, own.routing_key,
+                             headers, err);
     if (route == NULL)
         return false;
     send_routed(ch, route, &own, mandatory);
@@ -237,8 +237,7 @@ channel_route_and_send(struct channel *ch, const struct content *content, bool m
 
 /* In a transaction a publish is only checked now, and kept. */
 static bool
-keep_for_commit(struct channel *ch, const struct content *content, bool mandatory,
-                struct err *err)
+keep_for_commit(struct channel *ch, const struct content *content, bool mandatory, struct err *err)
 {
     struct view headers = {0};
     struct extra_keys extra; /* large: only its count is set up */
@@ -349,8 +348,9 @@ take_header(struct channel *ch, const struct frame *f, struct err *err)
     uint8_t *grown;
 
     if (f->type != FRAME_HEADER)
-        return err_set(err, UNEXPECTED_FRAME,
-                       "expected content header for class 60, got non content header frame instead");
+        return err_set(
+            err, UNEXPECTED_FRAME,
+            "expected content header for class 60, got non content header frame instead");
     if (!content_header_decode(f->payload, &header, err) || !check_header(ch, &header, err))
         return false;
     grown = mem_try_resize(in->strings, strings + header.properties.len);
@@ -431,9 +431,8 @@ peek(const struct channel *ch, uint8_t type, size_t from, struct frame *out, siz
     struct conn *c = ch->conn;
     struct err ignored; /* a bad frame is found again, and answered, when its turn comes */
 
-    if (from >= c->rest.len ||
-        frame_next(view_of(c->rest.at + from, c->rest.len - from), c->frame_max, out, out_size,
-                   &ignored) != FRAME_READY)
+    if (from >= c->rest.len || frame_next(view_of(c->rest.at + from, c->rest.len - from),
+                                          c->frame_max, out, out_size, &ignored) != FRAME_READY)
         return false;
     return out->type == type && out->channel == ch->number;
 }

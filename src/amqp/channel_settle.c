@@ -141,8 +141,7 @@ send_settling(struct amqp *amqp, enum settle_how how)
             ranges[n_ranges - 1].last = e->seq;
             continue;
         }
-        if (n_ranges > 0 &&
-            (e->queue != entries[i - 1].queue || n_ranges == RANGES_PER_COMMAND)) {
+        if (n_ranges > 0 && (e->queue != entries[i - 1].queue || n_ranges == RANGES_PER_COMMAND)) {
             send_settle(amqp, entries[i - 1].queue, entries[i - 1].shard, how, ranges, n_ranges);
             n_ranges = 0;
         }

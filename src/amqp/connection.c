@@ -77,7 +77,7 @@ conn_enter(struct conn *c, enum conn_state state)
 static bool
 is_reading(const struct conn *c)
 {
-    return c->paused == 0 && c->state != CONN_CLOSED;
+    return c->paused == 0 && c->state != CONN_FINISHING && c->state != CONN_CLOSED;
 }
 
 void
@@ -320,7 +320,6 @@ void
 conn_close_after(struct conn *c, uint64_t ms)
 {
     conn_enter(c, CONN_FINISHING);
-    conn_pause(c, PAUSE_ENDING);
     c->deadline_ms = worker_now_ms(c->amqp->worker) + ms;
 }
 
@@ -472,8 +471,8 @@ on_bytes(void *arg, struct view input, size_t *out_want)
             transport_again(c->transport); /* more is buffered; others have their turn */
             return used;
         }
-        switch (frame_next(view_of(input.at + used, input.len - used), c->frame_max, &f, &size,
-                           &err)) {
+        switch (
+            frame_next(view_of(input.at + used, input.len - used), c->frame_max, &f, &size, &err)) {
         case FRAME_PARTIAL:
             *out_want = size;
             return used;

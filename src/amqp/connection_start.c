@@ -18,9 +18,9 @@ void
 amqp_write_server_properties(struct buf *to, const struct amqp_settings *settings)
 {
     static const char *const capabilities[] = {
-        "publisher_confirms",   "exchange_exchange_bindings", "basic.nack",
-        "consumer_cancel_notify", "connection.blocked",       "consumer_priorities",
-        "authentication_failure_close", "per_consumer_qos",   "direct_reply_to",
+        "publisher_confirms",           "exchange_exchange_bindings", "basic.nack",
+        "consumer_cancel_notify",       "connection.blocked",         "consumer_priorities",
+        "authentication_failure_close", "per_consumer_qos",           "direct_reply_to",
     };
     size_t begun = table_begin_table(to, VIEW_LIT("capabilities"));
 
@@ -152,7 +152,8 @@ static bool
 check_limit(const char *name, uint32_t asked, uint32_t ours, uint32_t *out, struct err *err)
 {
     if (ours != 0 && asked == 0)
-        return err_set(err, NOT_ALLOWED, "negotiated %s = 0 (no limit) is higher than the maximum allowed value (%u)",
+        return err_set(err, NOT_ALLOWED,
+                       "negotiated %s = 0 (no limit) is higher than the maximum allowed value (%u)",
                        name, ours);
     if (ours != 0 && asked > ours)
         return err_set(err, NOT_ALLOWED,

@@ -38,8 +38,8 @@ sasl_amqplain(struct view response, struct view *out_user, struct view *out_pass
     struct field user, password;
 
     if (!table_check(response) || !table_find(response, VIEW_LIT("LOGIN"), &user) ||
-        !table_find(response, VIEW_LIT("PASSWORD"), &password) ||
-        user.type != FIELD_LONGSTR || password.type != FIELD_LONGSTR)
+        !table_find(response, VIEW_LIT("PASSWORD"), &password) || user.type != FIELD_LONGSTR ||
+        password.type != FIELD_LONGSTR)
         return false;
     *out_user = user.bytes;
     *out_password = password.bytes;

@@ -39,7 +39,8 @@ err_wrap(struct err *err, const char *format, ...)
     n = vsnprintf(text, sizeof(text), format, args);
     va_end(args);
     if (n >= 0 && (size_t)n + 3 < sizeof(text)) /* the rest is cut */
-        snprintf(text + n, sizeof(text) - (size_t)n, ": %.*s", (int)sizeof(text) - n - 3, err->text);
+        snprintf(text + n, sizeof(text) - (size_t)n, ": %.*s", (int)sizeof(text) - n - 3,
+                 err->text);
     memcpy(err->text, text, sizeof(text));
     return false;
 }

@@ -83,7 +83,7 @@ static void
 end_queue(struct home *home, struct queue *queue)
 {
     idmap_remove(&home->queues, queue->id);
-    list_each(at, &queue->all) {
+    list_each (at, &queue->all) {
         struct consumer *consumer = container_of(at, struct consumer, all);
         struct cmd_cancelled cmd = {.head.kind = CMD_cancelled, .consumer = consumer->id};
 
@@ -253,8 +253,8 @@ on_ask(void *arg, const struct command *command)
 {
     struct home *home = arg;
     const struct cmd_ask *cmd = (const void *)command;
-    struct queue *queue = cmd->removed ? idmap_find(&home->queues, cmd->queue)
-                                       : find_queue(home, cmd->queue);
+    struct queue *queue =
+        cmd->removed ? idmap_find(&home->queues, cmd->queue) : find_queue(home, cmd->queue);
 
     if (queue == NULL) {
         reply(home, cmd->channel, ANSWER_GONE, 0, 0);

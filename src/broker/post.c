@@ -8,7 +8,7 @@ static const struct {
     const char *name;
     size_t size, first_view, views, content; /* content: where its struct content is, or 0 */
 } rows[CMD_COUNT] = {
-#define PLAIN_CONTENT(name) 0
+#define PLAIN_CONTENT(name)   0
 #define CONTENT_CONTENT(name) offsetof(struct cmd_##name, content)
 #define C(name, first, views, kind)                                                                \
     {#name, sizeof(struct cmd_##name), offsetof(struct cmd_##name, first), views,                  \

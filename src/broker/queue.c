@@ -276,7 +276,7 @@ queue_fini(struct queue *queue)
         if (slot != NULL && slot->state == SLOT_UNACKED)
             release_taker(slot);
     }
-    list_each_safe(at, &queue->all)
+    list_each_safe (at, &queue->all)
         queue_cancel(queue, container_of(at, struct consumer, all));
     window_fini(&queue->window);
 }
@@ -289,7 +289,7 @@ queue_check(const struct queue *queue)
     const struct consumer *before = NULL;
 
     window_check(&queue->window);
-    list_each(at, &queue->all) {
+    list_each (at, &queue->all) {
         const struct consumer *c = container_of(at, struct consumer, all);
 
         consumers++;
@@ -299,7 +299,7 @@ queue_check(const struct queue *queue)
         assert(c->refs == c->unacked + 1);
         assert(!c->exclusive || (queue->exclusive == c && queue->n_consumers == 1));
     }
-    list_each(at, &queue->line) {
+    list_each (at, &queue->line) {
         const struct consumer *c = container_of(at, struct consumer, line);
 
         in_line++;

@@ -277,8 +277,8 @@ window_check(const struct window *window)
         uint64_t seq = window->returned[i];
 
         assert(i == 0 || window->returned[(i - 1) / 2] <= seq);
-        live_returned += seq >= window->head && seq < window->tail &&
-                         slot_at(window, seq)->state == SLOT_READY;
+        live_returned +=
+            seq >= window->head && seq < window->tail && slot_at(window, seq)->state == SLOT_READY;
     }
     assert(live_returned >= ready_before_next);
     if (window->head < window->tail)

@@ -130,8 +130,7 @@ make_signals(struct server *server, struct err *err)
     sigaddset(&set, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     server->signals = signalfd(-1, &set, SFD_CLOEXEC);
-    return server->signals >= 0 ||
-           err_set(err, INTERNAL_ERROR, "signalfd: %s", strerror(errno));
+    return server->signals >= 0 || err_set(err, INTERNAL_ERROR, "signalfd: %s", strerror(errno));
 }
 
 static unsigned

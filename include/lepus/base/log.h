@@ -51,8 +51,8 @@ void log_write(enum log_level level, const struct log_context *context, const ch
     } while (0)
 
 #define log_error(context, ...) log_at(LOG_ERROR, (context), __VA_ARGS__)
-#define log_warn(context, ...) log_at(LOG_WARN, (context), __VA_ARGS__)
-#define log_info(context, ...) log_at(LOG_INFO, (context), __VA_ARGS__)
+#define log_warn(context, ...)  log_at(LOG_WARN, (context), __VA_ARGS__)
+#define log_info(context, ...)  log_at(LOG_INFO, (context), __VA_ARGS__)
 #define log_debug(context, ...) log_at(LOG_DEBUG, (context), __VA_ARGS__)
 
 #endif

@@ -20,7 +20,7 @@ struct view {
     size_t len;
 };
 
-#define VIEW_FMT "%.*s"
+#define VIEW_FMT    "%.*s"
 #define VIEW_ARG(v) (int)(v).len, (const char *)(v).at
 
 #define VIEW_LIT(literal) ((struct view){(const uint8_t *)(literal), sizeof(literal) - 1})

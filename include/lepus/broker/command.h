@@ -119,7 +119,7 @@ struct cmd_ask {
     uint64_t queue, channel;
     enum queue_question question;
     bool if_unused, if_empty; /* of QUEUE_DELETE */
-    bool removed; /* of QUEUE_DELETE: the sender took it out of the topology already */
+    bool removed;             /* of QUEUE_DELETE: the sender took it out of the topology already */
 };
 
 /* --- queue to channel ------------------------------------------------------------------ */
@@ -198,7 +198,8 @@ struct cmd_direct_reply {
     struct content content;
 };
 
-/* Is the connection that owns an exclusive queue still well? Asked by a channel that wants the queue's name. */
+/* Is the connection that owns an exclusive queue still well? Asked by a channel that wants the
+ * queue's name. */
 struct cmd_probe {
     struct command head;
     uint64_t connection, channel;
@@ -227,8 +228,8 @@ struct cmd_adopt {
 };
 
 enum server_order {
-    ORDER_STOP,   /* close every connection with 320 */
-    ORDER_BLOCK,  /* an alarm: hold publishers back */
+    ORDER_STOP,  /* close every connection with 320 */
+    ORDER_BLOCK, /* an alarm: hold publishers back */
     ORDER_UNBLOCK,
 };
 
@@ -267,7 +268,7 @@ enum command_kind {
 #define C(name, first, views, kind) CMD_##name,
     COMMANDS(C)
 #undef C
-    CMD_COUNT
+        CMD_COUNT
 };
 
 #endif

@@ -29,9 +29,9 @@ struct message {
     uint32_t refs;
     uint16_t exchange_len, routing_key_len;
     uint32_t properties_len;
-    uint32_t body_len;    /* of an inline body */
-    struct blob *blob;    /* of a large one */
-    uint8_t octets[];     /* exchange, routing key, properties, inline body */
+    uint32_t body_len; /* of an inline body */
+    struct blob *blob; /* of a large one */
+    uint8_t octets[];  /* exchange, routing key, properties, inline body */
 };
 
 /* One reference, the caller's. NULL when there is no memory. */

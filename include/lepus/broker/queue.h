@@ -3,8 +3,9 @@
  *
  * Owned by its home worker, known only to home.c. The messages are in a window (window.h). A
  * consumer is *able* while it is not stopped by its channel, holds fewer unsettled deliveries
- * than its prefetch, and has window left (octets under way to another worker). Able consumers stand in one line,
- * higher priority first, and within a priority whoever was served last stands last: round-robin.
+ * than its prefetch, and has window left (octets under way to another worker). Able consumers stand
+ * in one line, higher priority first, and within a priority whoever was served last stands last:
+ * round-robin.
  *
  * What always holds between two commands: no message is READY while a consumer is able. So a
  * message that arrives goes straight to the first in line, if there is one; without
@@ -29,13 +30,13 @@ struct queue_ops {
 };
 
 struct consumer {
-    struct queue *queue;    /* NULL once it is cancelled */
-    struct list line;       /* linked while able */
-    struct list all;        /* queue's consumers */
+    struct queue *queue; /* NULL once it is cancelled */
+    struct list line;    /* linked while able */
+    struct list all;     /* queue's consumers */
     uint64_t id, channel;
-    int64_t window_left;    /* only looked at when has_window */
+    int64_t window_left; /* only looked at when has_window */
     uint32_t prefetch, unacked;
-    uint32_t refs;          /* one for being attached, one for each unacked slot */
+    uint32_t refs; /* one for being attached, one for each unacked slot */
     uint32_t epoch;
     int32_t priority;
     bool no_ack, exclusive, stopped, has_window;
