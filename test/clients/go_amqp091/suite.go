@@ -224,21 +224,21 @@ var suite = []kase{
 		t.same(count, state.Messages, "messages in the queue")
 	}},
 
-	{"deferred confirms of persistent messages to a durable queue", func(t *T) {
+	// Not the library's deferred confirms: 1.5.0 registers them after it has sent, and so misses one
+	// that comes at once.
+	{"persistent messages to a durable queue are confirmed one by one", func(t *T) {
 		ch := t.channel()
 		q := t.unique("durable")
 		_, err := ch.QueueDeclare(q, true, false, false, false, nil)
 		t.ok(err)
 		t.ok(ch.Confirm(false))
+		confirms := ch.NotifyPublish(make(chan amqp.Confirmation, 20))
 		for i := 0; i < 20; i++ { // each waits for its own
-			confirm, err := ch.PublishWithDeferredConfirm("", q, true, false,
-				amqp.Publishing{DeliveryMode: amqp.Persistent, Body: []byte("kept")})
-			t.ok(err)
-			done := make(chan bool, 1)
-			go func() { done <- confirm.Wait() }()
+			t.ok(ch.Publish("", q, true, false,
+				amqp.Publishing{DeliveryMode: amqp.Persistent, Body: []byte("kept")}))
 			select {
-			case ack := <-done:
-				t.expect(ack, "nacked")
+			case confirm := <-confirms:
+				t.expect(confirm.Ack, "nacked")
 			case <-time.After(wait):
 				t.fail("message %d was not confirmed", i)
 			}
