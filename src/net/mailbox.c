@@ -12,6 +12,7 @@ mailbox_init(struct mailbox *box)
 {
     atomic_init(&box->arrived, NULL);
     atomic_init(&box->returned, NULL);
+    atomic_init(&box->calls, NULL);
     atomic_init(&box->sleep, AWAKE);
     box->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     return box->wake_fd >= 0;
@@ -115,6 +116,34 @@ mailbox_return(struct mailbox *box, struct mail_batch *batch)
         wake(box);
 }
 
+void
+mailbox_call(struct mailbox *box, struct worker_call *call)
+{
+    struct worker_call *top = atomic_load_explicit(&box->calls, memory_order_relaxed);
+
+    do
+        call->next = top;
+    while (!atomic_compare_exchange_weak_explicit(&box->calls, &top, call, memory_order_seq_cst,
+                                                  memory_order_relaxed));
+    if (atomic_load(&box->sleep) != AWAKE)
+        wake(box);
+}
+
+struct worker_call *
+mailbox_take_calls(struct mailbox *box)
+{
+    struct worker_call *call, *next, *list = NULL;
+
+    if (atomic_load_explicit(&box->calls, memory_order_relaxed) == NULL)
+        return NULL;
+    for (call = atomic_exchange(&box->calls, NULL); call != NULL; call = next) {
+        next = call->next;
+        call->next = list;
+        list = call;
+    }
+    return list;
+}
+
 struct mail_batch *
 mailbox_take_arrived(struct mailbox *box)
 {
@@ -128,10 +157,11 @@ mailbox_take_returned(struct mailbox *box)
 }
 
 bool
-mailbox_sleep(struct mailbox *box, bool for_returns)
+mailbox_sleep(struct mailbox *box, bool for_returns, bool for_mail)
 {
     atomic_store(&box->sleep, for_returns ? ASLEEP_FOR_RETURNS : ASLEEP);
-    if (atomic_load(&box->arrived) == NULL && (!for_returns || atomic_load(&box->returned) == NULL))
+    if ((!for_mail || atomic_load(&box->arrived) == NULL) && atomic_load(&box->calls) == NULL &&
+        (!for_returns || atomic_load(&box->returned) == NULL))
         return true;
     mailbox_rise(box);
     return false;

@@ -22,6 +22,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lepus/net/worker.h"
+
 enum {
     MAIL_BATCH_SIZE = 64 * 1024, /* with its head; larger only for a record that needs it */
     CACHE_LINE = 64,
@@ -48,9 +50,11 @@ enum mailbox_sleep {
 };
 
 typedef _Atomic(struct mail_batch *) mail_stack;
+typedef _Atomic(struct worker_call *) call_stack;
 
 struct mailbox {
     alignas(CACHE_LINE) mail_stack arrived;
+    call_stack calls;  /* pushed and taken like mail: see worker_call_from_outside */
     _Atomic int sleep; /* an enum mailbox_sleep */
     int wake_fd;       /* an eventfd */
     alignas(CACHE_LINE) mail_stack returned;
@@ -71,14 +75,17 @@ mail_record_size(size_t size)
 /* Any thread. */
 void mailbox_put(struct mailbox *box, struct mail_batch *batch);    /* into arrived */
 void mailbox_return(struct mailbox *box, struct mail_batch *batch); /* into returned */
+void mailbox_call(struct mailbox *box, struct worker_call *call);
 void mailbox_ring(struct mailbox *box); /* wakes the owner, asleep or not */
 
 /* The owner. The takes give lists in order of arrival; NULL when there is nothing. */
 struct mail_batch *mailbox_take_arrived(struct mailbox *box);
 struct mail_batch *mailbox_take_returned(struct mailbox *box);
+struct worker_call *mailbox_take_calls(struct mailbox *box);
 
-/* True: the owner may wait now, and a push will wake it. False: something is there already. */
-bool mailbox_sleep(struct mailbox *box, bool for_returns);
+/* True: the owner may wait now, and a push will wake it. False: something is there already; what
+ * has arrived does not count unless for_mail. */
+bool mailbox_sleep(struct mailbox *box, bool for_returns, bool for_mail);
 
 static inline void
 mailbox_rise(struct mailbox *box)

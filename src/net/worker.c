@@ -188,12 +188,19 @@ static void
 take_returns(struct worker *worker)
 {
     struct mail_batch *batch = mailbox_take_returned(&worker->mailbox), *next;
-    struct list waiting, *link;
 
     for (; batch != NULL; batch = next) {
         next = batch->next;
         take_back(worker, batch);
     }
+}
+
+/* Those who wait for clearance go on, if it is clear. */
+static void
+tell_of_clearance(struct worker *worker)
+{
+    struct list waiting, *link;
+
     if (worker->congested > 0 || list_is_empty(&worker->wait_for_clear))
         return;
     take_all(&worker->wait_for_clear, &waiting);
@@ -226,6 +233,42 @@ take_mail(struct worker *worker)
         else
             mailbox_return(&worker->set->workers[batch->from]->mailbox, batch);
     }
+}
+
+/* --- calls, holds ------------------------------------------------------------------------ */
+
+void
+worker_call_from_outside(struct worker *to, struct worker_call *call)
+{
+    mailbox_call(&to->mailbox, call);
+}
+
+void
+worker_run_calls(struct worker *worker)
+{
+    struct worker_call *call = mailbox_take_calls(&worker->mailbox), *next;
+
+    assert(worker_is_here(worker));
+    for (; call != NULL; call = next) {
+        next = call->next;
+        call->run(call);
+    }
+}
+
+void
+worker_hold(struct worker *worker)
+{
+    assert(worker_is_here(worker));
+    worker->held++;
+    worker->congested++;
+}
+
+void
+worker_release(struct worker *worker)
+{
+    assert(worker_is_here(worker) && worker->held > 0);
+    worker->held--;
+    worker->congested--;
 }
 
 /* --- tasks ------------------------------------------------------------------------------- */
@@ -398,7 +441,7 @@ wait_for_events(struct worker *worker)
     bool for_returns = !list_is_empty(&worker->wait_for_clear);
     int flags = EVLOOP_ONCE;
 
-    if (has_work(worker) || !mailbox_sleep(&worker->mailbox, for_returns))
+    if (has_work(worker) || !mailbox_sleep(&worker->mailbox, for_returns, worker->held == 0))
         flags |= EVLOOP_NONBLOCK;
     worker->is_up = false;
     if (event_base_loop(worker->base, flags) != 0)
@@ -410,8 +453,11 @@ static void
 turn(struct worker *worker)
 {
     wait_for_events(worker);
+    worker_run_calls(worker);
     take_returns(worker);
-    take_mail(worker);
+    if (worker->held == 0)
+        take_mail(worker);
+    tell_of_clearance(worker);
     run_phase(worker, WORKER_AGAIN);
     run_list(&worker->phases[WORKER_GATHER]);
     hand_over_all(worker);
@@ -536,8 +582,10 @@ worker_set_free(struct worker_set *set)
         return;
     assert(!set->is_started);
     for (unsigned i = 0; i < set->count; i++)
-        if (set->workers[i] != NULL)
+        if (set->workers[i] != NULL) {
+            worker_run_calls(set->workers[i]);
             reap_all(set->workers[i]);
+        }
     for (unsigned i = 0; i < set->count; i++)
         worker_free(set->workers[i]);
     free(set);

@@ -38,7 +38,8 @@ struct worker {
     void *arg;
 
     uint64_t unsent;          /* bit i: outboxes[i] has an open batch */
-    unsigned congested;       /* outboxes that are */
+    unsigned congested;       /* outboxes that are, and holds */
+    unsigned held;            /* the holds alone */
     struct outbox *outboxes;  /* worker_count of them */
     struct mail_batch *spare; /* returned ones, the warmest first; at most SPARE_MAX */
     unsigned spares;

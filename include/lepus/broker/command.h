@@ -23,6 +23,7 @@
 #include "lepus/base/view.h"
 #include "lepus/broker/message.h"
 #include "lepus/broker/topology.h"
+#include "lepus/store/record.h"
 
 static inline uint64_t
 id_make(unsigned worker, uint64_t number)
@@ -56,10 +57,6 @@ enum settle_how {
     SETTLE_DISCARD, /* rejected, not to be requeued */
     SETTLE_REQUEUE, /* back to its place, redelivered */
     SETTLE_UNSENT,  /* back to its place as if it had never been delivered */
-};
-
-struct seq_range {
-    uint64_t first, last;
 };
 
 /* Settles deliveries of one queue. */

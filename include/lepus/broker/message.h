@@ -1,10 +1,9 @@
 /*
  * message: what was published, kept for as long as a queue or an unsettled delivery needs it.
  *
- * `struct content` is a published message as views: into a socket's read buffer, a mail record or
- * a message. Whoever has to keep it makes a `struct message` from it: one allocation that holds
- * the exchange's name, the routing key, the properties and a small body; a large body is shared
- * by reference (blob.h).
+ * Whoever has to keep a content (content.h) makes a `struct message` from it: one allocation that
+ * holds the exchange's name, the routing key, the properties and a small body; a large body is
+ * shared by reference (blob.h).
  *
  * A message is immutable and counted, not atomically, by the home worker that made it: one
  * reference per slot. It never leaves that worker: to others go copies of its octets, and
@@ -15,15 +14,7 @@
 
 #include <stdint.h>
 
-#include "lepus/base/blob.h"
-#include "lepus/base/view.h"
-
-struct content {
-    struct view exchange, routing_key;
-    struct view properties; /* flag word and values, as props.h wants them */
-    struct view body;
-    struct blob *blob; /* what holds the body's octets, or NULL when nobody counts them */
-};
+#include "lepus/wire/content.h"
 
 struct message {
     uint32_t refs;

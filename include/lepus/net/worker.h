@@ -8,7 +8,7 @@
  *
  * A turn:
  *   1. wait for events (not at all when there is work left over); run their callbacks
- *   2. take the mail that had come when this step began
+ *   2. run the calls, take the mail that had come when this step began
  *   3. run the tasks of phase AGAIN that were scheduled before this step began
  *   4. run phase GATHER until nothing is scheduled there (confirms, credits: what is sent once a
  *      turn); tasks may schedule more
@@ -23,6 +23,10 @@
  * congests the worker, until half of that is left; who produces mail from a socket then stops
  * reading it and asks to be told (worker_when_clear). Nobody blocks, and mail is taken all the
  * same: two workers that congest each other come free again.
+ *
+ * A worker whose own disk falls behind is *held* (worker_hold): it counts as congested, and takes
+ * no mail either, so that those who send it work are congested in their turn. What a hold waits
+ * for must therefore come by a call (worker_call_from_outside), never by mail.
  *
  * Unless said otherwise a function may be called on the worker's own thread only, and asserts it.
  * Before the start and after the stop the main thread counts as every worker's own.
@@ -82,7 +86,22 @@ void *worker_mail(struct worker *worker, unsigned to, size_t size);
 /* From any thread (the main thread, a disk thread): hands one copied record over at once. */
 void worker_mail_from_outside(struct worker *to, const void *record, size_t size);
 
+/* Something that another thread has finished for this worker. Lives in its owner until it runs. */
+struct worker_call {
+    struct worker_call *next;
+    void (*run)(struct worker_call *call); /* may free the call */
+};
+
+/* From any thread: runs the call in a coming turn, in order, before any mail is taken. After the
+ * stop calls wait for worker_run_calls. */
+void worker_call_from_outside(struct worker *to, struct worker_call *call);
+void worker_run_calls(struct worker *worker);
+
 bool worker_is_congested(const struct worker *worker);
+
+/* Holds count: as many releases end them. */
+void worker_hold(struct worker *worker);
+void worker_release(struct worker *worker);
 
 /* --- tasks ----------------------------------------------------------------------------- */
 
