@@ -11,6 +11,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+enum { FEW_CONNECTIONS = 8, SEND_BUFFERS = 32 * 1024 * 1024, SEND_BUFFER_MIN = 16 * 1024 };
+
 /* The oldest of OpenSSL's reasons, which is the one that says most. */
 static void
 note_tls(struct link *link, const char *doing)
@@ -57,6 +59,19 @@ init_tls(struct peer *peer, const struct options *o)
     return true;
 }
 
+/* The kernel would take megabytes from each of a thousand producers before it says stop: messages
+ * that are published for us, and wait where neither we nor the broker see them. */
+static int
+send_buffer_for(const struct options *o)
+{
+    uint64_t connections = (o->producers + o->per_connection - 1) / o->per_connection, size;
+
+    if (connections <= FEW_CONNECTIONS)
+        return 0;
+    size = SEND_BUFFERS / connections;
+    return (int)(size < SEND_BUFFER_MIN ? SEND_BUFFER_MIN : size);
+}
+
 bool
 peer_init(struct peer *peer, const struct options *o)
 {
@@ -64,6 +79,7 @@ peer_init(struct peer *peer, const struct options *o)
     int status = getaddrinfo(o->url.host, o->url.port, &hints, &peer->address);
 
     peer->host = o->url.host;
+    peer->send_buffer = send_buffer_for(o);
     if (status != 0) {
         fprintf(stderr, "lepus-perf: %s:%s: %s\n", o->url.host, o->url.port, gai_strerror(status));
         peer->address = NULL;
@@ -119,6 +135,8 @@ link_open(struct link *link, const struct peer *peer)
     fcntl(link->fd, F_SETFD, FD_CLOEXEC);
     fcntl(link->fd, F_SETFL, O_NONBLOCK);
     setsockopt(link->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    if (peer->send_buffer > 0)
+        setsockopt(link->fd, SOL_SOCKET, SO_SNDBUF, &peer->send_buffer, sizeof(int));
     if (connect(link->fd, to->ai_addr, to->ai_addrlen) != 0 && errno != EINPROGRESS)
         return note_errno(link, "connect");
     if (peer->tls == NULL)

@@ -22,6 +22,7 @@ struct peer {
     const char *host;
     SSL_CTX *tls; /* NULL: plain */
     bool verifies;
+    int send_buffer; /* bytes; 0: as the kernel likes */
 };
 
 struct link {

@@ -101,6 +101,7 @@ loop_new(struct crew *crew)
         fprintf(stderr, "lepus-perf: no event loop\n");
         abort();
     }
+    event_base_priority_init(loop->base, LOOP_PRIORITIES);
     loop->command =
         event_new(loop->base, loop->commands[0], EV_READ | EV_PERSIST, on_command, loop);
     event_add(loop->command, NULL);

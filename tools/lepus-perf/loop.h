@@ -52,6 +52,10 @@ enum loop_command { LOOP_OPEN, LOOP_START, LOOP_CLOSE, LOOP_END };
 
 enum { INPUT_SIZE = 256 * 1024, HANDSHAKES_MAX = 64 };
 
+/* What is there to be read goes before what may be written: a loop that is short of time shall not
+ * fill the sockets of a thousand producers and let the deliveries wait. */
+enum { LOOP_READS, LOOP_WRITES, LOOP_PRIORITIES };
+
 struct loop {
     struct crew *crew;
     pthread_t thread;

@@ -111,6 +111,7 @@ report_progress(const struct options *o, double seconds, const struct figures *b
 
 struct summary {
     uint64_t published, confirmed, nacked, returned, consumed, redelivered, blocked, cycles;
+    uint64_t all_published, all_consumed, all_cycles; /* with the warm-up */
     double seconds, publish_s, consume_s; /* each side's own time, when it ended by its count */
     double published_mib, consumed_mib, cpu_s;
     struct histogram latency, confirm_latency;
@@ -145,6 +146,9 @@ summarize(struct summary *to, const struct options *o, const struct figures *beg
     to->redelivered = end->redelivered - begin->redelivered;
     to->blocked = end->blocked - begin->blocked;
     to->cycles = end->cycles - begin->cycles;
+    to->all_published = end->published;
+    to->all_consumed = end->consumed;
+    to->all_cycles = end->cycles;
     to->seconds = seconds_to(end->at_ns, begin);
     to->publish_s =
         end->published == o->publish ? seconds_to(end->last_publish_ns, begin) : to->seconds;
@@ -245,6 +249,9 @@ print_json(const struct summary *s, const char *failure)
     printf(",\n  \"redelivered\": %" PRIu64 ", \"blocked\": %" PRIu64, s->redelivered, s->blocked);
     printf(",\n  \"lives\": %" PRIu64 ", \"life_rate\": %.3f", s->cycles,
            (double)s->cycles / s->seconds);
+    printf(",\n  \"with_warmup\": {\"published\": %" PRIu64 ", \"consumed\": %" PRIu64
+           ", \"lives\": %" PRIu64 "}",
+           s->all_published, s->all_consumed, s->all_cycles);
     print_json_latency("latency_us", &s->latency);
     print_json_latency("confirm_latency_us", &s->confirm_latency);
     printf(",\n  \"cpu_seconds\": %.3f", s->cpu_s);

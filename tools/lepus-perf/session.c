@@ -584,14 +584,22 @@ on_writable(evutil_socket_t fd, short what, void *arg)
 /* Opening and closing */
 
 static void
+watch(struct session *s, event_callback_fn on_read, event_callback_fn on_write)
+{
+    s->readable = event_new(s->loop->base, s->link.fd, EV_READ | EV_PERSIST, on_read, s);
+    s->writable = event_new(s->loop->base, s->link.fd, EV_WRITE | EV_PERSIST, on_write, s);
+    event_priority_set(s->readable, LOOP_READS);
+    event_priority_set(s->writable, LOOP_WRITES);
+}
+
+static void
 on_established(struct session *s)
 {
     static const uint8_t header[] = {'A', 'M', 'Q', 'P', 0, 0, 9, 1};
 
     event_free(s->readable);
     event_free(s->writable);
-    s->readable = event_new(s->loop->base, s->link.fd, EV_READ | EV_PERSIST, on_readable, s);
-    s->writable = event_new(s->loop->base, s->link.fd, EV_WRITE | EV_PERSIST, on_writable, s);
+    watch(s, on_readable, on_writable);
     event_add(s->readable, NULL);
     s->awaits_writable = false;
     s->state = SESSION_AWAIT_START;
@@ -632,8 +640,7 @@ session_open(struct session *s)
         session_fail(s, "%s", s->link.error);
         return;
     }
-    s->readable = event_new(s->loop->base, s->link.fd, EV_READ | EV_PERSIST, on_connecting, s);
-    s->writable = event_new(s->loop->base, s->link.fd, EV_WRITE | EV_PERSIST, on_connecting, s);
+    watch(s, on_connecting, on_connecting);
     event_add(s->readable, NULL);
     event_add(s->writable, NULL);
 }
