@@ -74,7 +74,7 @@ class Session:
         elif options.rabbitmq:
             import rabbitmq
             self.broker = rabbitmq.RabbitMQ(self.directory)
-            self.ledger.tx_acks_are_certain = False
+            self.ledger.is_weak = True
         else:
             self.broker = server.Lepus(self.directory, options.workers, options.options)
 

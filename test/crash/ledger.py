@@ -91,7 +91,11 @@ class Ledger:
         self.counted = collections.Counter()
         self.last_publisher = 0
         self.groups = []  # that may be in doubt
-        self.tx_acks_are_certain = True  # RabbitMQ's are not
+        # For trying this on RabbitMQ: its transactions are not atomic, their acks not certain, and
+        # the last definitions before a kill may be missing.
+        self.is_weak = False
+        # Something rotted: what was promised may be missing, what was settled may be back.
+        self.is_lenient, self.rotted = False, 0
 
     def problem(self, kind, text):
         self.counted["problems"] += 1
@@ -137,7 +141,7 @@ class Ledger:
         group.state = Group.COMMITTED
         for message in group.messages:
             message.state = DUE
-        for copy in group.acks if self.tx_acks_are_certain else ():
+        for copy in group.acks if not self.is_weak else ():
             self.bury(copy)
         self.groups.remove(group)
         self.counted["committed"] += 1
@@ -172,7 +176,7 @@ class Ledger:
         if not self.is_whole(copy.message, body):
             self.problem("a message is damaged", f"{queue}: {told(number)}: {len(body)} octets, "
                          f"{copy.message.size} were published, {when}")
-        if copy.seen and not redelivered:
+        if copy.seen and not redelivered and not self.is_lenient:
             self.problem("redelivered is not set", f"{queue}: {told(number)} {when}")
         group = copy.message.group
         if group is not None and group.state in (Group.OPEN, Group.ROLLED_BACK):
@@ -188,7 +192,7 @@ class Ledger:
         number = copy.message.number
         if copy.out or copy.leaving is True:
             self.problem("delivered twice", f"{queue}: {told(number)} is with a consumer already")
-        if not redelivered:
+        if not redelivered and not copy.seen:
             publisher = number >> 32
             if last.get(publisher, -1) >= number:
                 self.problem("out of order", f"{queue}: {told(number)} after "
@@ -237,16 +241,14 @@ class Ledger:
                 if not copy.message.persistent:
                     self.bury(copy)
 
-    def found(self, queue, deliveries, lenient=False):
+    def found(self, queue, deliveries):
         """After a restart: all that is in the queue, as (name, body, redelivered), in order.
-        Returns the copies that are there. Lenient: what rotted may be missing, what was settled by
-        it may be back."""
+        Returns the copies that are there."""
         copies, last, there = [], {}, set()
-        lost = 0
         for name, body, redelivered in deliveries:
             number = number_of(name)
-            if lenient and number in self.dead[queue]:
-                lost += 1
+            if self.is_lenient and number in self.dead[queue]:
+                self.rotted += 1
                 continue
             copy = self.find(queue, name, body, redelivered, "after the restart")
             if copy is None:
@@ -269,21 +271,21 @@ class Ledger:
                 halves.setdefault(id(message.group), ([], []))[is_there].append(number)
             if not is_there:
                 if message.state == DUE and not copy.leaving:
-                    lost += 1
-                    if not lenient:
+                    self.rotted += 1
+                    if not self.is_lenient:
                         self.problem("a confirmed message is lost",
                                      f"{queue}: {told(number)}, {message.size} octets"
                                      + (", a transaction's" if message.group else ""))
                 self.bury(copy)
             copy.leaving = False
         for absent, present in halves.values():
-            if absent and present and not lenient:
+            if absent and present and not self.is_lenient and not self.is_weak:
                 self.problem("half a transaction", f"{queue}: {told(present[0])} is there, "
                              f"{told(absent[0])} is not ({len(present)} and {len(absent)})")
         for copy in copies:
             copy.seen = True
         self.counted["checked"] += len(copies)
-        return copies if not lenient else (copies, lost)
+        return copies
 
     def resolved(self):
         """Every queue has been looked at: what is there now was recovered, so it stays."""

@@ -51,6 +51,15 @@ class Lepus(broker.Broker):
     def is_alive(self):
         return self.process.poll() is None
 
+    def stop_wrong(self):
+        """After a SIGTERM that was sent already: what is wrong with how it ended."""
+        try:
+            ended = self.process.wait(broker.STOP_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return [f"lepusd did not end within {broker.STOP_S} s of SIGTERM"]
+        return [f"lepusd exited with {ended} after SIGTERM"] if ended != 0 else []
+
     def complaints(self):
         """Why it did not live as it should, up to the kill: an abort, a sanitizer's report."""
         text = self.stderr()
