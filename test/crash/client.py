@@ -27,7 +27,8 @@ READ_BYTES = 1 << 18
 
 def publish_frames(channel, exchange, key, name, persistent, body, mandatory=False):
     """The frames of a basic.publish whose message_id is name (octets)."""
-    method = PUBLISH + amqp.shortstr(exchange) + amqp.shortstr(key) + (b"\1" if mandatory else b"\0")
+    method = b"".join((PUBLISH, amqp.shortstr(exchange), amqp.shortstr(key),
+                       b"\1" if mandatory else b"\0"))
     props = ID_FLAGS[2 if persistent else 1] + bytes((len(name),)) + name
     size = len(body)
     parts = [HEAD.pack(1, channel, len(method)), method, b"\xce",

@@ -75,9 +75,10 @@ class Shim:
         shutil.rmtree(os.path.join(self.side_dir, "saved"))
         os.mkdir(os.path.join(self.side_dir, "saved"))
 
-    def cut(self, rng):
-        """The process is dead; takes back what the disk lost. Returns a line that says what."""
-        told = Cut(self, rng).run() if os.path.exists(self.log_path) else "nothing was written"
+    def cut(self, rng, chance=None):
+        """The process is dead; takes back what the disk lost. Returns a line that says what.
+        chance: how likely what was not synced is lost, drawn when it is not given."""
+        told = Cut(self, rng, chance).run() if os.path.exists(self.log_path) else "nothing was written"
         self.forget()
         return told
 
@@ -102,8 +103,13 @@ def read_log(raw):
 
 
 class Cut:
-    def __init__(self, shim, rng):
+    def __init__(self, shim, rng, chance):
         self.shim, self.rng = shim, rng
+        # How much is lost differs from cut to cut: all, nothing, much, little.
+        self.chance = chance if chance is not None else rng.choice(
+            (1.0, 1.0, 0.5, 0.5, 0.1, 0.9, rng.random()))
+        # one that loses all goes back to what was synced, others sometimes to something between
+        self.between = 0.1 if self.chance < 1 else 0
         self.lost_sectors = self.lost_names = self.pending_sectors = self.pending_names = 0
 
     def run(self):
@@ -114,8 +120,6 @@ class Cut:
                 mmap.mmap(f.fileno(), size, access=mmap.ACCESS_READ) as raw:
             self.raw = raw
             files, names = self.pending(read_log(raw))
-            # How much is lost differs from cut to cut: all, nothing, much, little.
-            self.chance = self.rng.choice((1.0, 1.0, 0.5, 0.5, 0.1, 0.9, self.rng.random()))
             self.take_content(files)
             self.take_names(names)
         return (f"lost {self.lost_sectors} of {self.pending_sectors} unsynced sectors, "
@@ -201,7 +205,7 @@ class Cut:
             self.pending_sectors += 1
             if lost and sector * SECTOR < new_size:
                 older = versions[sector]
-                piece = older[0] if self.rng.random() < 0.9 else self.rng.choice(older)
+                piece = older[0] if self.rng.random() >= self.between else self.rng.choice(older)
                 f.seek(sector * SECTOR)
                 f.write(piece.ljust(SECTOR, b"\0")[:new_size - sector * SECTOR])
                 self.lost_sectors += 1

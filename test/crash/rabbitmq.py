@@ -1,4 +1,4 @@
-"""rabbitmq: a RabbitMQ in Lepus's place, to try the checker on a broker that keeps what it promises.
+"""rabbitmq: a RabbitMQ in Lepus's place, to try the checker on a broker that keeps its promises.
 
 Debian's rabbitmq-server, with a node, a directory, ports and an epmd of its own. Not part of any
 suite: for `kill9 --rabbitmq`.
