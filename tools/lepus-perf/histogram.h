@@ -29,7 +29,8 @@ void histogram_record(struct histogram *h, uint64_t value, uint64_t n);
 
 void histogram_add(struct histogram *to, const struct histogram *from);
 
-/* to = now - before, bucket by bucket; min and max are then those of the buckets. */
+/* to = now - before, bucket by bucket; min and max are then those of the buckets.
+ * `to` is neither of the others. */
 void histogram_difference(struct histogram *to, const struct histogram *now,
                           const struct histogram *before);
 

@@ -144,7 +144,7 @@ summarize(struct summary *to, const struct options *o, const struct figures *beg
     to->returned = end->returned - begin->returned;
     to->consumed = end->consumed - begin->consumed;
     to->redelivered = end->redelivered - begin->redelivered;
-    to->blocked = end->blocked - begin->blocked;
+    to->blocked = end->blocked; /* before the start, too */
     to->cycles = end->cycles - begin->cycles;
     to->all_published = end->published;
     to->all_consumed = end->consumed;

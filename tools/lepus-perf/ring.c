@@ -144,7 +144,7 @@ size_of(const struct sizes *sizes, uint64_t message, uint64_t keys, uint64_t *ra
     if (sizes->is_range)
         return sizes->sizes[0] + (size_t)(draw(random) % (sizes->sizes[1] - sizes->sizes[0] + 1));
     /* Moved on by one with each round through the keys, so that every key has every size. */
-    return sizes->sizes[(message + message / keys) % sizes->count];
+    return sizes->sizes[(message % keys + message / keys) % sizes->count];
 }
 
 /* Messages that a ring must have so that all keys and, where they are few, all sizes are in it. */
