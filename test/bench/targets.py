@@ -9,6 +9,7 @@ two cores the broker has at most about one to itself; lepus-perf says how much i
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -45,6 +46,12 @@ def rss_mib(pid):
     with open(f"/proc/{pid}/status", encoding="ascii") as f:
         found = re.search(r"^VmRSS:\s+(\d+) kB", f.read(), re.M)
     return int(found.group(1)) / 1024 if found else 0.0
+
+
+def allow_many_files():
+    """As many open files as this process may have; what it starts inherits that."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class Builds:
