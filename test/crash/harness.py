@@ -100,10 +100,15 @@ class Session:
         context = load.Context(self.ledger, self.rng)
         count = 0
 
+        later = self.rng.choice((0, 0, 0.002, 0.02)) * self.rng.random()
+        shoot_at = None
+
         def event():
-            nonlocal count
+            nonlocal count, shoot_at
             count += 1
-            if count >= events and not context.killed:
+            if count >= events and shoot_at is None:
+                shoot_at = time.monotonic() + later
+            if shoot_at is not None and time.monotonic() >= shoot_at and not context.killed:
                 context.killed = True
                 self.broker.shoot()
 
@@ -119,7 +124,10 @@ class Session:
             deadline = time.monotonic() + PATIENCE_S
             while not context.killed:
                 before = count
-                loop.turn(0.1)
+                loop.turn(0.1 if shoot_at is None else 0)
+                if shoot_at is not None:
+                    count -= 1
+                    event()
                 if count > before:
                     deadline = time.monotonic() + PATIENCE_S
                 if len(loop.living()) < len(loop.peers) and dies():

@@ -13,7 +13,7 @@ import struct
 
 SECTOR = 512
 
-WRITE, SIZE, SYNC, DONE, CREATE, MKDIR, UNLINK, RMDIR, RENAME = range(1, 10)
+WRITE, SIZE, SYNC, DONE, CREATE, MKDIR, UNLINK, RMDIR, RENAME, FAILED = range(1, 11)
 NAMES = (CREATE, MKDIR, UNLINK, RMDIR, RENAME)
 
 OPEN, READ, WRITE_OP, ALLOCATE, TRUNCATE, SYNC_OP, UNLINK_OP, RENAME_OP, SYNC_DIR, MAKE_DIR = (
@@ -84,7 +84,8 @@ class Shim:
 
 
 class Record:
-    __slots__ = ("kind", "inode", "at", "old_size", "path", "data_at", "length")
+    __slots__ = ("kind", "inode", "at", "old_size", "path", "data_at", "length", "is_safe",
+                 "is_forgotten")
 
 
 def read_log(raw):
@@ -128,9 +129,13 @@ class Cut:
     def pending(self, records):
         """What was not synced: inode -> records of its content; records of names."""
         safe, everything, began = {}, -1, {}  # what -> index of the record up to which it is safe
+        forgotten = {}  # inode -> (from, to) of records that a failed sync has given up
         for n, r in enumerate(records):
             if r.kind == SYNC:
                 began[r.at] = n
+            elif r.kind == FAILED:
+                forgotten.setdefault(r.inode, []).append(
+                    (max(everything, safe.get(r.inode, -1)) + 1, n))
             elif r.kind == DONE and r.at in began:
                 if r.inode == 0:
                     everything = max(everything, began[r.at])
@@ -140,12 +145,14 @@ class Cut:
                     safe[folder] = max(safe.get(folder, -1), began[r.at])
         files, names = {}, []
         for n, r in enumerate(records):
-            if n < everything:
-                continue
-            if r.kind in (WRITE, SIZE) and n > safe.get(r.inode, -1):
-                files.setdefault(r.inode, []).append(r)
-            elif r.kind in NAMES and any(n > safe.get("dir:" + os.path.dirname(path), -1)
-                                         for path in self.paths(r)):
+            if r.kind in (WRITE, SIZE):
+                r.is_safe = n <= max(everything, safe.get(r.inode, -1))
+                r.is_forgotten = r.kind == WRITE and any(
+                    first <= n < end for first, end in forgotten.get(r.inode, ()))
+                if not r.is_safe or r.inode in forgotten:
+                    files.setdefault(r.inode, []).append(r)
+            elif r.kind in NAMES and n > everything and any(
+                    n > safe.get("dir:" + os.path.dirname(path), -1) for path in self.paths(r)):
                 names.append(r)
         return files, names
 
@@ -174,10 +181,14 @@ class Cut:
                     self.take_file(f, records)
 
     def take_file(self, f, records):
-        old_size, size = records[0].old_size, os.fstat(f.fileno()).st_size
+        size = os.fstat(f.fileno()).st_size
+        old_size = next((r.old_size for r in records if not r.is_safe), size)
         versions = {}  # sector -> its contents from the synced one on, without the last
         for r in records:
-            if r.kind == SIZE:
+            if r.is_safe and not r.is_forgotten:
+                for sector in range(r.at // SECTOR, (r.at + r.length + SECTOR - 1) // SECTOR):
+                    versions.pop(sector, None)
+            elif r.kind == SIZE:
                 first, count = r.old_size // SECTOR, 0
                 if r.at > r.old_size:  # grown: nothing stood there
                     first = (r.old_size + SECTOR - 1) // SECTOR

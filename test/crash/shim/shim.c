@@ -24,6 +24,8 @@
  *   SIZE      the file's size becomes `at`
  *   SYNC      token `at` begins; DONE: the sync with token `at` was a success. The path is a
  *             folder's for a sync of names; inode 0: everything
+ *   FAILED    a sync of the file failed: what it should have made safe is not on disk, and no
+ *             later sync will bring it there, because the system has forgotten that it is owed
  *   CREATE    a name, for a new inode; MKDIR likewise
  *   UNLINK    a name that was the inode's, which is now saved/<at>; RMDIR
  *   RENAME    path and data: from and to; what stood there is saved/<at>, or at is 0
@@ -58,7 +60,7 @@
 
 enum { SECTOR = 512, FDS = 65536, LOCKS = 64, RULES = 8, PIECES = 64 };
 
-enum kind { WRITE = 1, SIZE, SYNC, DONE, CREATE, MKDIR, UNLINK, RMDIR, RENAME };
+enum kind { WRITE = 1, SIZE, SYNC, DONE, CREATE, MKDIR, UNLINK, RMDIR, RENAME, FAILED };
 
 enum op {
     OP_OPEN = 1,
@@ -695,13 +697,15 @@ sync_watched(int fd, const struct watched *w, long number)
 {
     enum action action = fate(w->is_dir ? OP_SYNC_DIR : OP_SYNC, w->path);
     uint64_t mine = token();
-    int rc = 0;
+    int rc = 0, err = errno;
 
-    if (action == FAIL)
-        return -1;
     pthread_mutex_lock(lock_of(w->inode)); /* writes that the log has are done */
-    record(SYNC, w->inode, mine, 0, w->path, NULL, 0);
+    record(action == FAIL ? FAILED : SYNC, w->inode, mine, 0, w->path, NULL, 0);
     pthread_mutex_unlock(lock_of(w->inode));
+    if (action == FAIL) {
+        errno = err;
+        return -1;
+    }
     if (!lies) {
         rc = (int)syscall(number, fd);
         if (rc == 0)
