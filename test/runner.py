@@ -156,6 +156,8 @@ class Job:
             env.update(LEPUS_BUILD=self.build, LEPUS_BUILD_DIR=self.where.build_dir(self.build),
                        LEPUS_SERVER=os.path.join(self.where.build_dir(self.build),
                                                  "src", "server", "lepusd"))
+            if self.workers is not None:
+                env["LEPUS_WORKERS"] = str(self.workers)
         if not self.suite.is_served:
             env.update(broker.sanitizer_env(self.build))
         env.update(dict(self.suite.env))

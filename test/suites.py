@@ -8,6 +8,7 @@ a file:
     test/wire/run             octets in, octets out; prints TAP; gets a fresh lepusd
     test/soak/<name>          the same, on the release build: what memory and hostile peers cost
     test/<folder>/run         prints TAP and starts lepusd itself, from $LEPUS_SERVER
+    test/crash/<name>         the same, with $LEPUS_WORKERS: kills it, takes its power, its disk
     meson tests               unit tests: cmocka programs, and scripts judged by TAP or exit status
     test/fuzz/meson.build     every executable there is a libFuzzer target; its corpus stands in
                               test/fuzz/corpus/<target without "fuzz_">
@@ -31,6 +32,12 @@ WIRE = ((RELEASE, 1), (RELEASE, 4), (ASAN, 1), (ASAN, 4), (TSAN, 4))
 
 FUZZ_SECONDS, FUZZ_SECONDS_LONG = 60, 600
 
+CRASH = ((RELEASE, 1), (RELEASE, 4))
+CRASH_SECONDS, CRASH_SECONDS_LONG = 180, 7200
+
+# Of test/crash, what needs no store: lepusd has none yet, so that the others fail.
+WITHOUT_STORE = ("checker", "shim_check", "toys")
+
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
@@ -52,6 +59,10 @@ class Suite:
 
 # name -> members of Suite that differ from the rule of its kind
 OVERRIDES = {
+    "crash/checker": {"on": ((RELEASE, None),)},
+    "crash/kill9": {"on": (*CRASH, (ASAN, 4))},
+    "crash/shim_check": {"on": ((RELEASE, None),)},
+    "crash/toys": {"on": ((RELEASE, None),)},
     # a worker with two processes and one with a thread of its own, and retries that wait a second
     "clients/python_celery": {"timeout_s": 180},
     # what it measures is the broker's memory: nothing else shall run beside it
@@ -89,6 +100,15 @@ def _soak(root):
         if _runnable(run):
             yield _row("soak/" + name, [run], "client", [(RELEASE, 1), (RELEASE, 4)],
                        timeout_s=240)
+
+
+def _crash(root, long):
+    crash = os.path.join(root, "test", "crash")
+    for name in WITHOUT_STORE:
+        run = os.path.join(crash, name)
+        if _runnable(run):
+            yield _row("crash/" + name, [run, *(["--long"] if long else [])], "own", CRASH,
+                       timeout_s=CRASH_SECONDS_LONG if long else CRASH_SECONDS)
 
 
 def _own(root):
@@ -141,4 +161,5 @@ def discover(root, build_root, long=False):
             suites += _fuzz(root, os.path.join(build_root, build), long)
         else:
             suites += _unit(build, os.path.join(build_root, build))
-    return suites + list(_own(root)) + list(_soak(root)) + list(_served(root, long))
+    return (suites + list(_own(root)) + list(_crash(root, long)) + list(_soak(root))
+            + list(_served(root, long)))

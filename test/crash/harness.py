@@ -45,9 +45,11 @@ class Tap:
         sys.exit(1 if self.failed or not self.told else 0)
 
 
-def arguments(description, rounds, **more):
+def arguments(description, rounds, long_rounds, **more):
     p = argparse.ArgumentParser(description=description)
-    p.add_argument("--rounds", type=int, default=rounds, metavar="N")
+    p.add_argument("--rounds", type=int, metavar="N",
+                   help=f"{rounds} without this, {long_rounds} by --long")
+    p.add_argument("--long", action="store_true")
     p.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "big"))
     p.add_argument("--workers", type=int, default=int(os.environ.get("LEPUS_WORKERS", "1")))
     p.add_argument("--keep", metavar="DIR", help="work there and leave it")
@@ -57,7 +59,10 @@ def arguments(description, rounds, **more):
                    help="try the checker on a RabbitMQ that is installed here")
     for name, settings in more.items():
         p.add_argument("--" + name.replace("_", "-"), **settings)
-    return p.parse_args()
+    options = p.parse_args()
+    if options.rounds is None:
+        options.rounds = long_rounds if options.long else rounds
+    return options
 
 
 class Session:

@@ -444,6 +444,9 @@ def staff(loop, context, host, port, deep=True):
     ]
     if not context.ledger.is_weak:
         crews[-1].append(Definer(context))
+    if context.rng.random() < 0.3:  # mostly transactions: a kill shall find some amid a commit
+        crews[:2] = [[TxPublisher(context, n, IN_TX, sizes=SMALL_SIZES) for n in (5, 10, 20, 40)]
+                     for _ in range(3)]
     if deep:
         crews[1].append(Publisher(context, 200, DEEP, sizes=((900, 2000, 1),), transient=0))
     actors = []

@@ -78,7 +78,9 @@ class Shim:
     def cut(self, rng, chance=None):
         """The process is dead; takes back what the disk lost. Returns a line that says what.
         chance: how likely what was not synced is lost, drawn when it is not given."""
-        told = Cut(self, rng, chance).run() if os.path.exists(self.log_path) else "nothing was written"
+        told = "nothing was written"
+        if os.path.exists(self.log_path):
+            told = Cut(self, rng, chance).run()
         self.forget()
         return told
 

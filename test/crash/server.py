@@ -31,7 +31,8 @@ class Lepus(broker.Broker):
         self.directory, self.build_dir, self.lives = directory, build_dir, 0
         self.data_dir = os.path.join(directory, "data")
         if "LEPUS_TOY_BUG" in self.env:  # empty: none
-            self.command[0] = os.path.join(os.path.dirname(os.path.abspath(__file__)), "toy")
+            toy = os.path.join(os.path.dirname(os.path.abspath(__file__)), "toy.py")
+            self.command[:1] = ["/usr/bin/python3", "-B", toy]
 
     def start(self):
         self.lives += 1
