@@ -27,7 +27,9 @@ on_tick(void *arg)
 static void
 on_adopt(void *arg, const struct command *command)
 {
-    conn_adopt(arg, ((const struct cmd_adopt *)(const void *)command)->fd);
+    const struct cmd_adopt *cmd = (const void *)command;
+
+    conn_adopt(arg, cmd->fd, cmd->is_tls);
 }
 
 static void

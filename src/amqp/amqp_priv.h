@@ -107,7 +107,7 @@ struct conn {
     struct worker_task clear; /* runs when the worker is congested no more */
 };
 
-void conn_adopt(struct amqp *amqp, int fd);
+void conn_adopt(struct amqp *amqp, int fd, bool is_tls);
 
 /* Ends it at once: no further octet is sent. Reaped at turn's end. */
 void conn_close(struct conn *c, const char *why);

@@ -216,7 +216,7 @@ conn_close(struct conn *c, const char *why)
     end_affairs(c);
     if (c->state == CONN_OPEN || c->state == CONN_AWAIT_OPEN)
         log_warn(&log, "closed without a close method: %s", why);
-    else if (c->state != CONN_AWAIT_HEADER)
+    else if (c->state != CONN_AWAIT_HEADER || transport_has_failed_tls(c->transport))
         log_info(&log, "closed: %s", why);
     conn_enter(c, CONN_CLOSED);
     list_remove(&c->in_all);
@@ -550,11 +550,25 @@ conn_tick(struct conn *c)
 
 /* --- life ------------------------------------------------------------------------------ */
 
-void
-conn_adopt(struct amqp *amqp, int fd)
+static struct transport *
+make_transport(struct conn *c, int fd, bool is_tls)
 {
     static const struct transport_ops ops = {
         .bytes = on_bytes, .drained = on_drained, .gone = on_gone};
+    struct tls_context *context;
+    struct transport *transport;
+
+    if (!is_tls)
+        return transport_new(c->amqp->worker, fd, &ops, c);
+    context = tls_shelf_get(c->amqp->settings->tls);
+    transport = transport_new_tls(c->amqp->worker, fd, context, &ops, c);
+    tls_context_unref(&context);
+    return transport;
+}
+
+void
+conn_adopt(struct amqp *amqp, int fd, bool is_tls)
+{
     struct conn *c;
 
     if (amqp->stopping) {
@@ -573,5 +587,5 @@ conn_adopt(struct amqp *amqp, int fd)
     list_append(&amqp->all, &c->in_all);
     idmap_add(&amqp->connections, c->id, c);
     atomic_fetch_add_explicit(&amqp->n_connections, 1, memory_order_relaxed);
-    c->transport = transport_new(amqp->worker, fd, &ops, c);
+    c->transport = make_transport(c, fd, is_tls);
 }

@@ -185,11 +185,24 @@ conn_handle_tune_ok(struct conn *c, const struct connection_tune_ok *args, struc
 
 /* --- open ------------------------------------------------------------------------------ */
 
+static void
+log_open(const struct conn *c)
+{
+    struct log_context log = conn_log(c);
+    char tls[512];
+
+    if (!transport_is_tls(c->transport)) {
+        log_info(&log, "open");
+        return;
+    }
+    transport_describe_tls(c->transport, tls, sizeof(tls));
+    log_info(&log, "open, %s", tls);
+}
+
 bool
 conn_handle_open(struct conn *c, const struct connection_open *args, struct err *err)
 {
     struct vhost *vhost = topology_find_vhost(c->amqp->topology, args->virtual_host);
-    struct log_context log;
 
     if (vhost == NULL)
         return err_set(err, NOT_ALLOWED, "vhost " VIEW_FMT " not found",
@@ -198,7 +211,6 @@ conn_handle_open(struct conn *c, const struct connection_open *args, struct err 
     c->deadline_ms = 0;
     conn_enter(c, CONN_OPEN);
     conn_send(c, 0, METHOD_connection_open_ok, &(struct connection_open_ok){0});
-    log = conn_log(c);
-    log_info(&log, "open");
+    log_open(c);
     return true;
 }

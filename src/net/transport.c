@@ -1,12 +1,18 @@
 /*
- *   OPEN --transport_finish--> FINISHING --shut, when all is out--> LINGERING
- *     |                            |                                   |
- *     +---------- end: peer closed, socket failed, time is up ---------+--> GONE
+ *   SECURING --TLS--> OPEN --transport_finish--> FINISHING --shut, when all is out--> LINGERING
+ *       |              |                          ^  |                                   |
+ *       +--------------+--- TLS has failed -------'  |                                   |
+ *       +--------------+-- end: peer closed, socket failed, time is up ------------------+--> GONE
  *
- * and from each of them transport_close leads to CLOSED.
+ * and from each of them transport_close leads to CLOSED. Without TLS it begins in OPEN.
  *
- * Who calls the owner: on_readable, from the loop, and on_again, in the phase of that name; so
- * never a function that the owner called, nor the flush.
+ * Who calls the owner: on_readable and timers, from the loop, and on_again and on_handshakes, in
+ * phase AGAIN; so never a function that the owner called, nor the flush.
+ *
+ * TLS stands in two places: sock_read, and what write_out sends. A handshake is work, up to a
+ * millisecond for a step, and hundreds may come at once. So they stand in a queue of the worker,
+ * which takes steps for HANDSHAKE_BUDGET_US a turn and lets everybody else have their turn then.
+ * Once FINISHING, nobody cares what comes in, and it is dropped undeciphered.
  */
 #include "lepus/net/transport.h"
 
@@ -18,8 +24,10 @@
 #include <unistd.h>
 
 #include "address_priv.h"
+#include "lepus/base/clock.h"
 #include "lepus/base/mem.h"
 #include "output_priv.h"
+#include "tls_priv.h"
 #include "worker_priv.h"
 
 enum {
@@ -28,6 +36,8 @@ enum {
     KEPT_SHARED_MAX = 64 * 1024,
     READ_BUDGET = 2 * TRANSPORT_READ_SIZE, /* octets a turn */
     WRITE_BUDGET = 4 << 20,
+    SEALED_WRITE_BUDGET = 1 << 20, /* encryption takes its time, too */
+    HANDSHAKE_BUDGET_US = 500,
     WRITE_IOV = 64,
     COPY_MAX = 4096, /* a shorter slice of a blob is copied: cheaper than its entry of the writev */
     LINGER_MS = 5000,
@@ -36,6 +46,7 @@ enum {
 
 /* clang-format off */
 #define STATES(S)                                                                       \
+    S(SECURING,  "TLS shakes hands; what is written waits, and nothing is handed up")   \
     S(OPEN,      "octets go both ways")                                                 \
     S(FINISHING, "what waits goes out; what comes in is dropped")                       \
     S(LINGERING, "our side is shut; waits for the peer's end, and drops what comes")    \
@@ -51,6 +62,7 @@ enum state {
 
 struct transport {
     struct output out; /* must be first: transport.h reserves and commits in its first member */
+    struct tls_session *tls; /* NULL: plain */
     struct worker *worker;
     const struct transport_ops *ops;
     void *arg;
@@ -81,13 +93,15 @@ enter(struct transport *t, enum state state)
     t->state = state;
 }
 
-/* --- the socket: what TLS will do otherwise ----------------------------------------------- */
+/* --- the socket -------------------------------------------------------------------------- */
 
 static ssize_t
 sock_read(struct transport *t, void *at, size_t n)
 {
     ssize_t got;
 
+    if (t->tls != NULL && t->state == OPEN)
+        return tls_session_read(t->tls, at, n);
     do
         got = recv(t->fd, at, n, 0);
     while (got < 0 && errno == EINTR);
@@ -133,6 +147,14 @@ writing(struct transport *t, bool wanted)
 /* --- the end ----------------------------------------------------------------------------- */
 
 static void
+leave_handshake(struct transport *t)
+{
+    if (list_is_linked(&t->tls->waiting))
+        list_remove(&t->tls->waiting);
+    worker_timer_cancel(&t->tls->deadline);
+}
+
+static void
 fall_silent(struct transport *t)
 {
     reading(t, false);
@@ -140,15 +162,19 @@ fall_silent(struct transport *t)
     worker_task_cancel(&t->again);
     worker_task_cancel(&t->flush);
     worker_timer_cancel(&t->linger);
+    if (t->tls != NULL)
+        leave_handshake(t);
     output_drop(&t->out);
 }
 
-/* Tells the owner, who may close. */
+/* Tells the owner, who may close. If TLS has failed, all that came after is of no interest. */
 static void
 end(struct transport *t, const char *why)
 {
     enter(t, GONE);
     fall_silent(t);
+    if (t->tls != NULL && t->tls->state == TLS_FAILED)
+        why = tls_session_why(t->tls);
     t->ops->gone(t->arg, why);
 }
 
@@ -165,6 +191,25 @@ shut(struct transport *t)
     shutdown(t->fd, SHUT_WR);
     if (t->has_ended)
         worker_schedule(t->worker, WORKER_AGAIN, &t->again);
+}
+
+/* What waits (for a session that has failed: its alert) goes out; then the end. */
+static void
+begin_to_finish(struct transport *t)
+{
+    enter(t, FINISHING);
+    reading(t, true);
+    worker_timer_set(t->worker, &t->linger, LINGER_MS);
+    worker_schedule(t->worker, WORKER_FLUSH, &t->flush); /* shuts, even with nothing to write */
+}
+
+static void
+tls_failed(struct transport *t)
+{
+    leave_handshake(t);
+    output_drop(&t->out);
+    if (t->state < FINISHING)
+        begin_to_finish(t);
 }
 
 /* --- input ------------------------------------------------------------------------------- */
@@ -287,7 +332,9 @@ own_room(struct transport *t, size_t *out_room)
 static void
 on_read_end(struct transport *t, int error)
 {
-    if (error == EAGAIN || error == EWOULDBLOCK) {
+    if (t->tls != NULL && t->tls->state == TLS_FAILED && t->state == OPEN) {
+        tls_failed(t);
+    } else if (error == EAGAIN || error == EWOULDBLOCK) {
         if (t->write_errno != 0) /* nothing is left, and nothing will come */
             end(t, strerror(t->write_errno));
     } else if (error != 0) {
@@ -300,8 +347,17 @@ on_read_end(struct transport *t, int error)
     } else if (t->write_errno != 0 && t->write_errno != EPIPE) {
         end(t, strerror(t->write_errno));
     } else {
-        end(t, "peer closed");
+        end(t, t->tls != NULL ? tls_session_why(t->tls) : "peer closed");
     }
+}
+
+/* What the socket says of its being readable is not the whole truth under TLS: octets that have
+ * been read wait in the session, or their end does. */
+static bool
+may_have_more(const struct transport *t, size_t got, size_t room)
+{
+    return got == room ||
+           (t->tls != NULL && t->state == OPEN && (t->tls->state != TLS_OPEN || t->tls->has_ended));
 }
 
 /* The octets that came; 0: no more now, or never. */
@@ -330,7 +386,7 @@ read_once(struct transport *t)
     } else if (t->state == OPEN) {
         hand_up_shared(t, t->kept.len + (size_t)n);
     }
-    return (size_t)n == room ? room : 0; /* less than asked: the socket is empty */
+    return may_have_more(t, (size_t)n, room) ? (size_t)n : 0; /* less: the socket is empty */
 }
 
 static bool
@@ -348,9 +404,25 @@ read_on(struct transport *t)
 
     for (size_t budget = READ_BUDGET; may_read(t); budget -= n) {
         n = read_once(t);
-        if (n == 0 || n >= budget)
+        if (n == 0)
             return;
+        if (n >= budget) {
+            if (t->tls != NULL && t->state == OPEN)
+                worker_schedule(t->worker, WORKER_AGAIN, &t->again);
+            return;
+        }
     }
+}
+
+/* In SECURING: has it wait for its step of the handshake. */
+static void
+queue_handshake(struct transport *t)
+{
+    struct worker *worker = t->worker;
+
+    reading(t, false);
+    list_append(&worker->handshakes, &t->tls->waiting);
+    worker_schedule(worker, WORKER_AGAIN, &worker->handshake);
 }
 
 static void
@@ -361,7 +433,9 @@ on_readable(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     worker_enter(t->worker);
-    if (t->state == OPEN && t->is_paused) /* only now: most pauses are shorter than that */
+    if (t->state == SECURING)
+        queue_handshake(t);
+    else if (t->state == OPEN && t->is_paused) /* only now: most pauses are shorter than that */
         reading(t, false);
     else
         read_on(t);
@@ -399,6 +473,59 @@ on_again(void *arg)
         end(t, "finished");
     else if (t->state == OPEN && !t->is_paused && t->kept.len > 0)
         hand_up_kept(t);
+    if (t->state == OPEN && t->tls != NULL && tls_session_has_more(t->tls))
+        read_on(t);
+}
+
+/* --- the handshake ------------------------------------------------------------------------ */
+
+static void
+step_handshake(struct transport *t)
+{
+    bool is_alive = tls_session_handshake(t->tls);
+
+    if (!is_alive) {
+        end(t, tls_session_why(t->tls));
+        return;
+    }
+    if (output_pending(tls_session_wire(t->tls, &t->out)) > 0 && !t->is_writing)
+        worker_schedule(t->worker, WORKER_FLUSH, &t->flush);
+    if (t->tls->state == TLS_FAILED) {
+        tls_failed(t);
+        return;
+    }
+    reading(t, true);
+    if (t->tls->state == TLS_OPEN) {
+        leave_handshake(t);
+        enter(t, OPEN);
+        worker_schedule(t->worker, WORKER_AGAIN, &t->again); /* octets may have come behind it */
+        worker_schedule(t->worker, WORKER_FLUSH, &t->flush);
+    }
+}
+
+static void
+on_handshakes(void *arg)
+{
+    struct worker *worker = arg;
+    uint64_t until = clock_now_us() + HANDSHAKE_BUDGET_US;
+    struct list *link;
+
+    while ((link = list_take_first(&worker->handshakes)) != NULL) {
+        step_handshake(container_of(link, struct tls_session, waiting)->transport);
+        if (clock_now_us() >= until)
+            break;
+    }
+    if (!list_is_empty(&worker->handshakes))
+        worker_schedule(worker, WORKER_AGAIN, &worker->handshake);
+}
+
+static void
+on_handshake_late(void *arg)
+{
+    struct transport *t = arg;
+
+    end(t, t->tls->state == TLS_AWAIT_HELLO ? "no TLS handshake in time"
+                                            : "TLS handshake not finished in time");
 }
 
 /* --- output ------------------------------------------------------------------------------ */
@@ -420,7 +547,16 @@ write_failed(struct transport *t, int error)
     t->write_errno = error;
     writing(t, false);
     output_drop(&t->out);
+    if (t->tls != NULL)
+        output_drop(&t->tls->cipher);
     worker_schedule(t->worker, WORKER_AGAIN, &t->again);
+}
+
+/* What the socket gets. */
+static struct output *
+wire(struct transport *t)
+{
+    return t->tls != NULL ? tls_session_wire(t->tls, &t->out) : &t->out;
 }
 
 /* The octets that went; 0: the socket is full, or has failed. */
@@ -428,7 +564,8 @@ static size_t
 write_once(struct transport *t)
 {
     struct iovec iov[WRITE_IOV];
-    int count = output_gather(&t->out, iov, WRITE_IOV);
+    struct output *from = wire(t);
+    int count = output_gather(from, iov, WRITE_IOV);
     size_t asked = 0;
     ssize_t n;
 
@@ -444,25 +581,43 @@ write_once(struct transport *t)
     }
     t->bytes_out += (uint64_t)n;
     t->last_out_ms = worker_now_ms(t->worker);
-    output_advance(&t->out, (size_t)n);
+    output_advance(from, (size_t)n);
     if ((size_t)n == asked)
         return asked;
     writing(t, true);
     return 0;
 }
 
+/* Sees to it that the wire has what there is to send, if anything. */
+static void
+seal(struct transport *t)
+{
+    if (t->tls == NULL || t->tls->state != TLS_OPEN)
+        return;
+    if (!tls_session_seal(t->tls, &t->out))
+        tls_failed(t);
+    else if (t->state == FINISHING && output_pending(&t->out) == 0)
+        tls_session_say_end(t->tls);
+}
+
+static bool
+has_output(const struct transport *t)
+{
+    return output_pending(&t->out) > 0 || (t->tls != NULL && output_pending(&t->tls->cipher) > 0);
+}
+
 static void
 write_out(struct transport *t)
 {
-    size_t budget = WRITE_BUDGET;
+    size_t budget = t->tls != NULL ? SEALED_WRITE_BUDGET : WRITE_BUDGET;
 
-    while (output_pending(&t->out) > 0) {
+    for (seal(t); output_pending(wire(t)) > 0; seal(t)) {
         size_t n = write_once(t);
 
         if (n == 0)
             return;
         if (n >= budget) {
-            if (output_pending(&t->out) > 0)
+            if (has_output(t))
                 worker_schedule(t->worker, WORKER_FLUSH, &t->flush); /* next turn */
             return;
         }
@@ -471,9 +626,16 @@ write_out(struct transport *t)
 }
 
 static bool
-takes_output(const struct transport *t)
+may_write(const struct transport *t)
 {
     return t->state <= FINISHING && t->write_errno == 0;
+}
+
+/* Octets that could never be encrypted are not taken. */
+static bool
+takes_output(const struct transport *t)
+{
+    return may_write(t) && (t->tls == NULL || t->tls->state == TLS_OPEN || t->state == SECURING);
 }
 
 static void
@@ -481,7 +643,7 @@ on_flush(void *arg)
 {
     struct transport *t = arg;
 
-    if (!takes_output(t))
+    if (!may_write(t))
         return;
     t->was_full = t->was_full || transport_is_full(t);
     write_out(t);
@@ -492,10 +654,9 @@ on_flush(void *arg)
         t->owes_drained = true;
         worker_schedule(t->worker, WORKER_AGAIN, &t->again);
     }
-    if (output_pending(&t->out) > 0)
-        return;
-    writing(t, false);
-    if (t->state == FINISHING)
+    if (output_pending(wire(t)) == 0)
+        writing(t, false);
+    if (t->state == FINISHING && !has_output(t))
         shut(t);
 }
 
@@ -554,8 +715,8 @@ name_ends(struct transport *t)
     t->local = view_dup(view_str(text));
 }
 
-struct transport *
-transport_new(struct worker *worker, int fd, const struct transport_ops *ops, void *arg)
+static struct transport *
+make(struct worker *worker, int fd, const struct transport_ops *ops, void *arg)
 {
     struct transport *t = mem_new(struct transport);
     int on = 1;
@@ -576,6 +737,30 @@ transport_new(struct worker *worker, int fd, const struct transport_ops *ops, vo
     event_assign(&t->readable, worker->base, fd, EV_READ | EV_PERSIST, on_readable, t);
     event_assign(&t->writable, worker->base, fd, EV_WRITE | EV_PERSIST, on_writable, t);
     reading(t, true);
+    return t;
+}
+
+struct transport *
+transport_new(struct worker *worker, int fd, const struct transport_ops *ops, void *arg)
+{
+    struct transport *t = make(worker, fd, ops, arg);
+
+    enter(t, OPEN);
+    return t;
+}
+
+struct transport *
+transport_new_tls(struct worker *worker, int fd, struct tls_context *context,
+                  const struct transport_ops *ops, void *arg)
+{
+    struct transport *t = make(worker, fd, ops, arg);
+
+    t->tls = tls_session_new(context, fd, &worker->chunks);
+    t->tls->transport = t;
+    t->tls->deadline = (struct worker_timer){.fire = on_handshake_late, .arg = t};
+    if (worker->handshake.run == NULL)
+        worker->handshake = (struct worker_task){.run = on_handshakes, .arg = worker};
+    worker_timer_set(worker, &t->tls->deadline, tls_context_handshake_timeout_ms(context));
     return t;
 }
 
@@ -608,9 +793,11 @@ void
 transport_resume(struct transport *t)
 {
     assert(worker_is_here(t->worker));
-    if (!t->is_paused || t->state != OPEN)
+    if (!t->is_paused || t->state > OPEN)
         return;
     t->is_paused = false;
+    if (t->state < OPEN)
+        return;
     reading(t, true);
     worker_schedule(t->worker, WORKER_AGAIN, &t->again);
 }
@@ -638,7 +825,7 @@ transport_last_out_ms(const struct transport *t)
 uint64_t
 transport_bytes_in(const struct transport *t)
 {
-    return t->bytes_in;
+    return t->tls != NULL ? t->tls->bytes_in : t->bytes_in;
 }
 
 uint64_t
@@ -678,12 +865,40 @@ void
 transport_finish(struct transport *t)
 {
     assert(worker_is_here(t->worker));
-    if (t->state != OPEN)
+    if (t->state > OPEN)
         return;
-    enter(t, FINISHING);
-    reading(t, true);
-    worker_timer_set(t->worker, &t->linger, LINGER_MS);
-    worker_schedule(t->worker, WORKER_FLUSH, &t->flush); /* shuts, even with nothing to write */
+    if (t->tls != NULL && t->state == SECURING) { /* in vain: nothing can be said to the peer */
+        leave_handshake(t);
+        output_drop(&t->out);
+    }
+    begin_to_finish(t);
+}
+
+bool
+transport_is_tls(const struct transport *t)
+{
+    return t->tls != NULL;
+}
+
+bool
+transport_has_failed_tls(const struct transport *t)
+{
+    return t->tls != NULL && t->tls->state != TLS_OPEN && t->tls->state != TLS_AWAIT_HELLO;
+}
+
+void
+transport_describe_tls(const struct transport *t, char *out, size_t size)
+{
+    assert(t->tls != NULL);
+    tls_session_describe(t->tls, out, size);
+}
+
+bool
+transport_peer_name(const struct transport *t, enum tls_name which, unsigned nth, char *out,
+                    size_t size)
+{
+    assert(worker_is_here(t->worker));
+    return t->tls != NULL && tls_session_peer_name(t->tls, which, nth, out, size);
 }
 
 static void
@@ -693,6 +908,7 @@ reap(void *what)
 
     output_drop(&t->out); /* what was written in vain since */
     drop_kept(t);
+    tls_session_free(t->tls);
     free(t->peer);
     free(t->local);
     free(t);

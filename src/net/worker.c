@@ -542,6 +542,7 @@ worker_new(struct worker_set *set, unsigned index, struct err *err)
     for (int i = 0; i < WORKER_PHASES; i++)
         list_init(&worker->phases[i]);
     list_init(&worker->wait_for_clear);
+    list_init(&worker->handshakes);
     worker->base = make_base();
     if (worker->base == NULL) {
         err_set(err, INTERNAL_ERROR, "no event loop to be had (epoll or kqueue)");

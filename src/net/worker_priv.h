@@ -52,7 +52,9 @@ struct worker {
     } * reaped;
     size_t reaped_count, reaped_size;
 
-    uint8_t *read_buffer; /* the transports'; NULL until the first */
+    uint8_t *read_buffer;         /* the transports'; NULL until the first */
+    struct list handshakes;       /* tls_session.waiting: those for whom octets have come */
+    struct worker_task handshake; /* the transports': takes them a step further */
     struct chunk_pool chunks;
 };
 

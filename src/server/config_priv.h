@@ -19,6 +19,7 @@ enum config_type {
     KEY_ADDRESSES,    /* (struct address_list) */
     KEY_SYNC,         /* (struct sync_policy) */
     KEY_DISK_SHARE,   /* (struct disk_share) */
+    KEY_TLS_VERSIONS, /* bits (4) */
 };
 
 /* What a row says beside its bounds. */

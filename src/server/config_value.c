@@ -297,6 +297,38 @@ set_disk_share(const struct config_key *key, const char *value, void *at)
     return read_with_unit(value, sizes, &share->bytes);
 }
 
+static bool
+set_tls_versions(const struct config_key *key, const char *value, void *at)
+{
+    static const struct {
+        const char *name;
+        uint32_t bit;
+    } versions[] = {{"1.2", TLS_1_2}, {"1.3", TLS_1_3}};
+    uint32_t bits = 0;
+
+    assert(key->size == sizeof(bits));
+    for (;; value++) {
+        uint32_t bit = 0;
+        size_t n;
+
+        value += strspn(value, " \t");
+        n = strcspn(value, ", \t");
+        for (size_t i = 0; i < sizeof(versions) / sizeof(versions[0]); i++)
+            if (n == strlen(versions[i].name) && memcmp(value, versions[i].name, n) == 0)
+                bit = versions[i].bit;
+        if (bit == 0)
+            return false;
+        bits |= bit;
+        value += n + strspn(value + n, " \t");
+        if (*value == '\0') {
+            memcpy(at, &bits, sizeof(bits));
+            return true;
+        }
+        if (*value != ',')
+            return false;
+    }
+}
+
 static const struct type {
     bool (*set)(const struct config_key *key, const char *value, void *at);
     const char *expected;     /* what is expected, before "from MIN to MAX" */
@@ -314,6 +346,7 @@ static const struct type {
     [KEY_ADDRESSES] = {set_addresses, "host:port addresses separated by commas", NULL, 0},
     [KEY_SYNC] = {set_sync, "always, never or interval:<duration>", durations_ms, 1},
     [KEY_DISK_SHARE] = {set_disk_share, "a size, or a percentage up to 100%", NULL, 0},
+    [KEY_TLS_VERSIONS] = {set_tls_versions, "1.2, 1.3 or both, separated by a comma", NULL, 0},
 };
 
 /* n in the largest unit that keeps it whole. */

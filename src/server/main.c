@@ -133,8 +133,14 @@ tell_log(void *arg, enum config_notice notice, const char *line)
 static int
 check(struct program *program)
 {
+    struct err err;
+
     if (!config_load(&program->sources, &program->config, tell_plainly, NULL))
         return EXIT_WRONG;
+    if (!server_check(&program->config, &err)) {
+        tell_plainly(NULL, CONFIG_ERROR, err.text);
+        return EXIT_WRONG;
+    }
     printf("%s: ok\n", program->sources.path != NULL ? program->sources.path : "settings");
     return EXIT_SUCCESS;
 }

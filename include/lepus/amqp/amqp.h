@@ -14,12 +14,14 @@
 
 #include "lepus/broker/post.h"
 #include "lepus/broker/topology.h"
+#include "lepus/net/tls.h"
 
 /* What the operator decides. Shared by all workers; only the atomic members change after start. */
 struct amqp_settings {
     const char *default_user, *default_pass;
     const char *product, *version, *cluster_name; /* in server-properties */
     const char *lepus_version;
+    struct tls_shelf *tls;              /* for what comes to TLS listeners; NULL: there are none */
     _Atomic uint32_t frame_max;         /* 0: no limit */
     _Atomic uint32_t initial_frame_max; /* before tune-ok */
     _Atomic uint16_t channel_max;       /* 0: no limit */

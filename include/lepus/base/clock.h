@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 uint64_t clock_now_ms(void);
+uint64_t clock_now_us(void);  /* the same clock, to bound a piece of work by */
 uint64_t clock_wall_ms(void); /* since 1970 */
 
 #endif

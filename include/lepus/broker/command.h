@@ -222,6 +222,7 @@ struct cmd_direct_probe {
 struct cmd_adopt {
     struct command head;
     int fd;
+    bool is_tls; /* it came to a TLS listener */
 };
 
 enum server_order {

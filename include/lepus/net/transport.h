@@ -1,6 +1,6 @@
 /*
  * transport: one peer's byte stream: input handed up in place, output gathered and flushed once
- * a turn. Knows bytes, sockets and (later) TLS; knows no AMQP.
+ * a turn. Knows bytes, sockets and TLS; knows no AMQP.
  *
  * Input. A worker reads into one big buffer of its own and hands the bytes up where they stand;
  * `bytes` answers how many it used. What it did not use (a frame's beginning, or all that came
@@ -16,6 +16,10 @@
  * what the socket does not take waits for it to be writable. Above TRANSPORT_FULL octets waiting,
  * transport_is_full: who produces output for it then stops by himself, and `drained` is called
  * (from the loop, not from within a call of the owner) once less than TRANSPORT_LOW wait.
+ *
+ * TLS. Between the octets of the owner and the socket, and for the owner no different: input comes
+ * deciphered, output is encrypted when it is flushed, a record holding as much as is there. Of what
+ * waits, up to 256 KiB are encrypted already and no longer counted as pending.
  *
  * Ending. transport_close ends at once; transport_finish lets what waits go out first, then
  * shuts down and waits for the peer to end. When the peer ends or the socket fails, or the finish
@@ -36,6 +40,7 @@
 
 #include "lepus/base/blob.h"
 #include "lepus/base/view.h"
+#include "lepus/net/tls.h"
 #include "lepus/net/worker.h"
 
 enum {
@@ -65,11 +70,31 @@ struct transport_ops {
 struct transport *transport_new(struct worker *worker, int fd, const struct transport_ops *ops,
                                 void *arg);
 
+/* The same, as the server's side of TLS, with a reference of its own to context. `bytes` comes
+ * once the handshake is done, and what was written before goes out then; `gone` tells why, when
+ * it fails or takes longer than the context allows. */
+struct transport *transport_new_tls(struct worker *worker, int fd, struct tls_context *context,
+                                    const struct transport_ops *ops, void *arg);
+
 const char *transport_peer(const struct transport *transport);  /* "127.0.0.1:51234", "[::1]:80" */
 const char *transport_local(const struct transport *transport); /* "127.0.0.1:5672" */
 
 /* 127.0.0.0/8 (also as ::ffff:127.0.0.1), ::1, or no IP at all. */
 bool transport_peer_is_loopback(const struct transport *transport);
+
+bool transport_is_tls(const struct transport *transport);
+
+/* The handshake began, and did not come to its end, or a later record could not be understood. */
+bool transport_has_failed_tls(const struct transport *transport);
+
+/* "TLSv1.3 TLS_AES_128_GCM_SHA256, resumed, peer CN=a"; only with TLS. */
+void transport_describe_tls(const struct transport *transport, char *out, size_t size);
+
+/* A name out of the certificate that the peer has shown and we have verified: nth, from 0, where
+ * there may be several. False, with *out untouched or cut, when there is none, or it does not
+ * fit, or is no text. */
+bool transport_peer_name(const struct transport *transport, enum tls_name which, unsigned nth,
+                         char *out, size_t size);
 
 /* No more `bytes` calls until resume; the peer is held back by TCP. Resume hands up what waits in
  * a later phase of the worker, never from within. Both may be repeated. */

@@ -23,6 +23,7 @@
 #include "lepus/base/err.h"
 #include "lepus/base/log.h"
 #include "lepus/base/view.h"
+#include "lepus/net/tls.h"
 
 enum { CONFIG_ADDRESSES_MAX = 16 };
 
@@ -70,6 +71,20 @@ struct config {
         uint32_t handshake_timeout_ms; /* from accept to connection.open-ok */
         uint32_t backlog;              /* of listen(2) */
     } amqp;
+    struct { /* as in struct tls_settings */
+        char certificate[2048];
+        char key[2048];
+        char key_passphrase_file[1024];
+        char ca[1024];
+        enum tls_verify verify;
+        uint32_t verify_depth;
+        uint32_t versions; /* TLS_1_2, TLS_1_3 */
+        char ciphers[1024];
+        char ciphersuites[256];
+        uint32_t handshake_timeout_ms;
+        uint32_t session_timeout_s; /* 0: no session is resumed */
+        bool kernel;
+    } tls;
     struct {
         enum log_level level;
         enum log_format format;

@@ -27,6 +27,9 @@ typedef bool server_reload(void *arg, struct config *out, struct err *err);
 /* Copies config. NULL, with *err filled, when the broker cannot start with it. */
 struct server *server_new(const struct config *config, struct err *err);
 
+/* Whether the files that config names can be loaded, as far as that is known without a start. */
+bool server_check(const struct config *config, struct err *err);
+
 /* Once, before server_run. Without a hook SIGHUP does nothing. */
 void server_on_reload(struct server *server, server_reload *reload, void *arg);
 

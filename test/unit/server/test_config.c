@@ -182,7 +182,7 @@ every_error_is_told_with_its_line(void **state)
                    "f.ini:10: log.level: expected one of error, warn, info, debug, found 'loud'\n"
                    "f.ini:11: log.level: expected once, found again (first in line 10)\n"
                    "f.ini:12: log.colour: expected one of level, format, found an unknown key\n"
-                   "f.ini:13: [logs]: expected one of the sections broker, amqp, log, store, "
+                   "f.ini:13: [logs]: expected one of the sections broker, amqp, tls, log, store, "
                    "management, prometheus, found an unknown one\n"
                    "f.ini:15: [log]: expected the end of the line behind it, found more\n"
                    "f.ini:17: broker.default_pass: expected text of 1 to 255 bytes, found 0 bytes\n"
@@ -200,7 +200,7 @@ last_line_may_be_the_bad_one(void **state)
     assert_refused("[", NULL, NULL,
                    "f.ini:1: expected ']' at the end of a section's name, found none\n");
     assert_refused("[]", NULL, NULL,
-                   "f.ini:1: []: expected one of the sections broker, amqp, log, store, "
+                   "f.ini:1: []: expected one of the sections broker, amqp, tls, log, store, "
                    "management, prometheus, found an unknown one\n");
 }
 
@@ -209,7 +209,7 @@ file_names_the_section_without_keys(void **state)
 {
     (void)state;
     assert_refused("[ampq]\n\n[amqp]\n", NULL, NULL,
-                   "f.ini:1: [ampq]: expected one of the sections broker, amqp, log, store, "
+                   "f.ini:1: [ampq]: expected one of the sections broker, amqp, tls, log, store, "
                    "management, prometheus, found an unknown one\n");
 }
 
@@ -338,10 +338,10 @@ options_are_checked(void **state)
                    "-o: expected section.key=value, found 'amqp.heartbeat'\n"
                    "-o: expected section.key=value, found 'heartbeat=1'\n"
                    "-o: expected section.key=value, found '='\n"
-                   "-o: .: expected one of the sections broker, amqp, log, store, management, "
+                   "-o: .: expected one of the sections broker, amqp, tls, log, store, management, "
                    "prometheus, found an unknown one\n"
                    "-o: log.x: expected one of level, format, found an unknown key\n"
-                   "-o: logs.level: expected one of the sections broker, amqp, log, store, "
+                   "-o: logs.level: expected one of the sections broker, amqp, tls, log, store, "
                    "management, prometheus, found an unknown one\n"
                    "-o: log.level: expected one of error, warn, info, debug, found 'info='\n");
 }
@@ -352,10 +352,9 @@ keys_of_missing_parts_warn_when_they_ask_for_something(void **state)
     struct config config;
 
     (void)state;
-    assert_loads("[amqp]\ntls_listen = 127.0.0.1:5671\n[store]\nsync = always\n"
+    assert_loads("[store]\nsync = always\n"
                  "[management]\nlisten =\nsocket = /run/x\n[prometheus]\nlisten=a:1\n",
                  NULL, NULL,
-                 "warning: amqp.tls_listen is set, but this version has no TLS listener: ignored\n"
                  "warning: store.sync is set, but this version has no store: ignored\n"
                  "warning: management.socket is set, but this version has no management listener: "
                  "ignored\n"
