@@ -73,13 +73,14 @@ class Message:
 
 
 class Copy:
-    __slots__ = ("message", "queue", "seen", "out", "leaving")
+    __slots__ = ("message", "queue", "seen", "out", "leaving", "origin")
 
     def __init__(self, message, queue):
         self.message, self.queue = message, queue
         self.seen = False     # a client got it
         self.out = False      # and has it still, as far as this life of the broker goes
         self.leaving = False  # True; or MAYBE_BACK
+        self.origin = None    # the copy in the queue from which it was dead-lettered
 
 
 class Ledger:
@@ -94,6 +95,7 @@ class Ledger:
         # For trying this on RabbitMQ: its transactions are not atomic, their acks not certain, and
         # the last definitions before a kill may be missing.
         self.is_weak = False
+        self.unordered = set()  # queues that others' consumers fill: in no publisher's order
         # Something rotted: what was promised may be missing, what was settled may be back.
         self.is_lenient, self.rotted = False, 0
 
@@ -207,6 +209,14 @@ class Ledger:
         copy.leaving, copy.out = True, False
         self.counted["acked"] += 1
 
+    def dead_lettered(self, copy, queue):
+        """A reject is sent that moves it. Until that is certain it is here or there, or both."""
+        twin = Copy(copy.message, queue)
+        twin.origin = copy
+        copy.leaving, copy.out = True, False
+        self.live[queue][copy.message.number] = twin
+        self.counted["dead-lettered"] += 1
+
     def requeued(self, copy):
         copy.out = False
 
@@ -256,7 +266,7 @@ class Ledger:
             if number in there:
                 self.problem("there twice", f"{queue}: {told(number)}")
                 continue
-            if last.get(number >> 32, -1) >= number:
+            if last.get(number >> 32, -1) >= number and queue not in self.unordered:
                 self.problem("out of order after the restart", f"{queue}: {told(number)} after "
                              f"{last[number >> 32] & 0xffffffff}")
             last[number >> 32] = number
@@ -269,6 +279,11 @@ class Ledger:
             if (message.group is not None and message.group.state == Group.COMMITTING
                     and not copy.leaving):
                 halves.setdefault(id(message.group), ([], []))[is_there].append(number)
+            origin, copy.origin = copy.origin, None
+            if not is_there and origin is not None and \
+                    self.live[origin.queue].get(number) is origin:
+                del self.live[queue][number]  # it is still where it was, and may come yet
+                continue
             if not is_there:
                 if message.state == DUE and not copy.leaving:
                     self.rotted += 1

@@ -10,8 +10,9 @@ import amqp
 from client import Actor, Loop, Peer, ack_frame, nack_frame, publish_frames
 from ledger import DUE, Group, body_of, name_of
 
-# Dead-lettering is not in the broker yet: True when it is.
+# Is there dead-lettering in the broker? From c.dl, one of whose consumers rejects, to c.dlx.
 DEAD_LETTERING = False
+DEAD_ARGUMENTS = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "c.dlx"}
 
 # exchange, routing key -> queues
 ROUTES = {
@@ -31,6 +32,10 @@ PLAIN = [("", "c.q0"), ("", "c.q1"), ("", "c.q2"), ("", "c.q3"), ("c.fan", "any"
 IN_TX = [("", "c.t0"), ("", "c.t1"), ("c.fan", "any"), ("c.topic", "a.b")]
 DEEP = [("", "c.deep")]
 QUEUES = sorted({q for queues in ROUTES.values() for q in queues})
+if DEAD_LETTERING:
+    ROUTES["", "c.dl"] = ("c.dl",)
+    PLAIN.append(("", "c.dl"))
+    QUEUES += ["c.dl", "c.dlx"]
 LIVES = ("c.l0", "c.l1")  # are declared, filled, purged, deleted
 SLOTS = 12                # of each kind of definition that comes and goes
 
@@ -232,6 +237,11 @@ class Consumer(Sender):
                 if self.style == "back" and rng.random() < 0.3:
                     self.peer.send(nack_frame(self.channel, tag, False, True))
                     ledger.requeued(self.have.pop(tag))
+                elif self.style == "reject" and rng.random() < 0.5:
+                    self.peer.send(nack_frame(self.channel, tag, False, False))
+                    copy = self.have.pop(tag)
+                    ledger.dead_lettered(copy, "c.dlx")
+                    self.unsure.append(copy)
                 elif rng.random() < 0.9:  # some are left for long
                     self.peer.send(ack_frame(self.channel, tag, False))
                     self.settle((tag,))
@@ -419,7 +429,8 @@ def prepare(host, port):
     c = amqp.Connection(host, port).handshake()
     c.channel()
     for queue in QUEUES:
-        c.call(1, "queue.declare", queue=queue, durable=1)
+        c.call(1, "queue.declare", queue=queue, durable=1,
+               arguments=DEAD_ARGUMENTS if queue == "c.dl" else {})
     c.call(1, "queue.declare", queue="c.probe", durable=1)
     for name, kind in (("c.fan", "fanout"), ("c.topic", "topic"), ("c.direct", "direct"),
                        ("c.probes", "fanout")):
@@ -449,6 +460,9 @@ def staff(loop, context, host, port, deep=True):
                      for _ in range(3)]
     if deep:
         crews[1].append(Publisher(context, 200, DEEP, sizes=((900, 2000, 1),), transient=0))
+    if DEAD_LETTERING:
+        context.ledger.unordered.add("c.dlx")
+        crews[3].append(Consumer(context, "c.dl", "reject"))
     actors = []
     for crew in crews:
         peer = Peer(host, port)
