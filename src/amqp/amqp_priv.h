@@ -37,6 +37,8 @@ struct amqp {
     struct buf server_properties; /* a table's octets */
     struct list crediting;        /* channel_consumer.crediting */
     struct worker_task credits;   /* reports them once a turn */
+    uint64_t committed;           /* definitions up to this ticket are safe */
+    struct list owing;            /* channel.owing */
     bool stopping;                /* every connection is being closed with 320 */
     char *blocked;                /* the reason of an alarm, or NULL */
     atomic_uint n_connections;
@@ -154,7 +156,7 @@ bool sasl_amqplain(struct view response, struct view *out_user, struct view *out
 /* clang-format off */
 #define CHANNEL_STATES(S)                                                                        \
     S(OPEN,           "its frames are handled as they come")                                     \
-    S(WAITING,        "an answer from a queue is due; frames that come are kept until then")     \
+    S(WAITING,        "for a queue's answer, or a commit; frames that come are kept until then") \
     S(AWAIT_CLOSE_OK, "close sent; all but close and close-ok is dropped")                       \
     S(CLOSED,         "out of every map; waits for the reaper")
 /* clang-format on */
@@ -204,6 +206,7 @@ enum channel_wait {
     WAIT_COMMIT,       /* confirms of what a tx published */
     WAIT_DIRECT_PROBE, /* passive declare of a direct reply-to name */
     WAIT_OWNER,        /* an exclusive queue's owner may be dying: then the method runs again */
+    WAIT_SAFE,         /* no queue's: until it owes no answer; then its failure, if any, is told */
 };
 
 /* A delivery that is not settled. */
@@ -229,11 +232,13 @@ struct channel {
     struct conn *conn;
     uint64_t id;
     uint16_t number;
-    uint8_t state;    /* channel_state */
-    uint8_t wait;     /* channel_wait */
-    uint8_t mode;     /* channel_mode */
-    bool wait_nowait; /* the method that waits wants no -ok */
-    bool wait_no_ack; /* of WAIT_GET */
+    uint8_t state;        /* channel_state */
+    uint8_t wait;         /* channel_wait */
+    uint8_t mode;         /* channel_mode */
+    bool wait_nowait;     /* the method that waits wants no -ok */
+    bool wait_no_ack;     /* of WAIT_GET */
+    bool wait_durable;    /* of WAIT_DELETE: the queue is */
+    uint64_t wait_ticket; /* of WAIT_DECLARE: the queue's */
     struct content_in in;
 
     char *wait_name; /* queue's name or consumer tag of the method that waits */
@@ -242,6 +247,13 @@ struct channel {
     struct owner_wait *owner_wait; /* of WAIT_OWNER, or NULL */
     struct buf deferred;           /* frames that came while WAITING */
     struct worker_task resume;
+
+    struct { /* answers that wait for a commit: see channel_owed.c */
+        struct buf entries;
+        size_t paid; /* octets of entries that were sent already */
+    } owed;
+    struct list owing;   /* in amqp.owing while there are some */
+    struct err *failure; /* to be told after them: of WAIT_SAFE, or NULL */
 
     char *last_queue; /* the name declared last on this channel, or NULL */
 
@@ -302,6 +314,7 @@ void channel_wait_done(struct channel *ch); /* back to OPEN; kept frames are han
 void channel_send(struct channel *ch, enum method method, const void *args);
 void channel_on_reply(void *arg, const struct command *command);
 void channel_on_probed(void *arg, const struct command *command);
+enum method channel_method_of(const struct frame *f); /* METHOD_UNKNOWN: none that we know */
 struct channel *channel_of_id(struct amqp *amqp, uint64_t id);
 /* A method was refused with *err. When that is because another connection, `found->owner`, holds
  * the queue exclusively, asks whether that one is well, and runs the method again for up to a
@@ -342,6 +355,22 @@ void channel_finish_purge(struct channel *ch, const struct cmd_reply *reply);
 void channel_finish_delete(struct channel *ch, const struct cmd_reply *reply);
 /* The name, or for "" the queue that was declared last on the channel; 404 when there is none. */
 bool channel_queue_name(struct channel *ch, struct view name, struct view *out, struct err *err);
+
+/* channel_owed.c */
+/* Answers, once everything up to the ticket is safe, and after all that is owed already. With
+ * nowait nothing is sent, but what comes behind waits all the same. */
+void channel_answer(struct channel *ch, uint64_t ticket, bool nowait, enum method method,
+                    const void *args);
+static inline bool
+channel_owes(const struct channel *ch)
+{
+    return ch->owed.entries.len > 0;
+}
+/* Whether the frame's turn comes only when nothing is owed. */
+bool channel_must_wait(const struct channel *ch, const struct frame *f);
+/* Closes for *err when nothing is owed any more; the channel waits until then. */
+void channel_fail_later(struct channel *ch, const struct err *err);
+void channel_forget_owed(struct channel *ch);
 
 /* channel_publish.c */
 bool channel_content_frame(struct channel *ch, const struct frame *f, struct err *err);

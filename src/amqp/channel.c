@@ -11,6 +11,10 @@
  * up to DEFERRED_HOLD octets, and handled after the answer; the other channels of the connection go
  * on. When the queue is on the same worker, the answer comes before the question's call returns and
  * nothing ever waits.
+ *
+ * Definitions (exchange and queue, declare to delete) have one freedom more: while the -ok of one
+ * waits for its commit, further ones are handled, and their answers wait behind it
+ * (channel_owed.c). Anything else waits, in WAIT_SAFE, until nothing is owed.
  */
 #include <assert.h>
 
@@ -130,6 +134,10 @@ on_resume(void *arg)
 
         if (frame_next(view_of(kept.at + used, kept.len - used), 0, &f, &size, &err) != FRAME_READY)
             break; /* cannot be: it was whole when it was kept */
+        if (channel_must_wait(ch, &f)) {
+            channel_wait(ch, WAIT_SAFE, false);
+            break;
+        }
         used += size;
         c->rest = view_of(kept.at + used, kept.len - used);
         c->rest_used = 0;
@@ -180,6 +188,7 @@ channel_on_reply(void *arg, const struct command *command)
     case WAIT_NOTHING:
     case WAIT_COMMIT:
     case WAIT_OWNER:
+    case WAIT_SAFE:
         break;
     }
 }
@@ -267,8 +276,8 @@ channel_on_probed(void *arg, const struct command *command)
 
 /* --- frames ---------------------------------------------------------------------------- */
 
-static enum method
-method_of(const struct frame *f)
+enum method
+channel_method_of(const struct frame *f)
 {
     struct cursor r = cursor_of(f->payload);
     uint16_t class_id = rd_u16(&r), method_id = rd_u16(&r);
@@ -290,7 +299,7 @@ handle_close(struct channel *ch)
 static bool
 handle_while_closing(struct channel *ch, const struct frame *f)
 {
-    enum method method = method_of(f);
+    enum method method = channel_method_of(f);
 
     if (method == METHOD_channel_close_ok)
         channel_close(ch);
@@ -302,7 +311,7 @@ handle_while_closing(struct channel *ch, const struct frame *f)
 static bool
 handle_method(struct channel *ch, const struct frame *f, struct err *err)
 {
-    if (method_of(f) == METHOD_channel_close) {
+    if (channel_method_of(f) == METHOD_channel_close) {
         handle_close(ch);
         return true;
     }
@@ -313,10 +322,16 @@ handle_method(struct channel *ch, const struct frame *f, struct err *err)
 bool
 channel_handle_frame(struct channel *ch, const struct frame *f, struct err *err)
 {
-    if (__builtin_expect(ch->state != CHANNEL_OPEN || ch->deferred.len > 0, 0)) {
+    if (__builtin_expect(ch->state != CHANNEL_OPEN || ch->deferred.len > 0 || channel_owes(ch),
+                         0)) {
         if (ch->state == CHANNEL_AWAIT_CLOSE_OK)
             return handle_while_closing(ch, f);
-        return defer(ch, f, err);
+        if (ch->state != CHANNEL_OPEN || ch->deferred.len > 0)
+            return defer(ch, f, err);
+        if (channel_must_wait(ch, f)) {
+            channel_wait(ch, WAIT_SAFE, false);
+            return defer(ch, f, err);
+        }
     }
     if (ch->in.state != CONTENT_NONE)
         return channel_content_frame(ch, f, err);
@@ -368,6 +383,7 @@ channel_open(struct conn *c, uint16_t number)
     ch->gather = (struct worker_task){.run = confirms_gather, .arg = ch};
     ch->confirms.first = ch->confirms.next = 1;
     buf_init(&ch->deferred, DEFERRED_MAX);
+    buf_init(&ch->owed.entries, SIZE_MAX / 2);
     map_init(&ch->consumers);
     idmap_add(&c->channels, number, ch);
     idmap_add(&c->amqp->channels, ch->id, ch);
@@ -395,6 +411,7 @@ channel_end_affairs(struct channel *ch)
     confirms_fini(&ch->confirms);
     content_in_reset(&ch->in);
     owner_wait_free(ch);
+    channel_forget_owed(ch);
     free(ch->wait_name);
     ch->wait_name = NULL;
     ch->wait = WAIT_NOTHING;

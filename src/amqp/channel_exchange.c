@@ -1,13 +1,5 @@
-/* channel_exchange: the exchange class: the topology does it, we answer. */
+/* channel_exchange: the exchange class: the topology does it, we answer when it is safe. */
 #include "amqp_priv.h"
-
-static bool
-ok_unless(struct channel *ch, bool nowait, enum method method)
-{
-    if (!nowait)
-        channel_send(ch, method, NULL);
-    return true;
-}
 
 bool
 channel_handle_exchange_declare(struct channel *ch, const union method_args *args, struct err *err)
@@ -21,21 +13,25 @@ channel_handle_exchange_declare(struct channel *ch, const union method_args *arg
         .internal = m->internal,
         .arguments = m->arguments,
     };
+    uint64_t ticket;
 
-    if (m->passive ? !topology_check_exchange(ch->conn->vhost, m->exchange, err)
-                   : !topology_declare_exchange(ch->conn->vhost, &spec, err))
+    if (m->passive ? !topology_check_exchange(ch->conn->vhost, m->exchange, &ticket, err)
+                   : !topology_declare_exchange(ch->conn->vhost, &spec, &ticket, err))
         return false;
-    return ok_unless(ch, m->nowait, METHOD_exchange_declare_ok);
+    channel_answer(ch, ticket, m->nowait, METHOD_exchange_declare_ok, NULL);
+    return true;
 }
 
 bool
 channel_handle_exchange_delete(struct channel *ch, const union method_args *args, struct err *err)
 {
     const struct exchange_delete *m = &args->exchange_delete;
+    uint64_t ticket;
 
-    if (!topology_delete_exchange(ch->conn->vhost, m->exchange, m->if_unused, err))
+    if (!topology_delete_exchange(ch->conn->vhost, m->exchange, m->if_unused, &ticket, err))
         return false;
-    return ok_unless(ch, m->nowait, METHOD_exchange_delete_ok);
+    channel_answer(ch, ticket, m->nowait, METHOD_exchange_delete_ok, NULL);
+    return true;
 }
 
 static struct binding_spec
@@ -54,18 +50,22 @@ bool
 channel_handle_exchange_bind(struct channel *ch, const union method_args *args, struct err *err)
 {
     struct binding_spec spec = binding_of(&args->exchange_bind);
+    uint64_t ticket;
 
-    if (!topology_bind(ch->conn->vhost, &spec, ch->conn->id, err))
+    if (!topology_bind(ch->conn->vhost, &spec, ch->conn->id, &ticket, err))
         return false;
-    return ok_unless(ch, args->exchange_bind.nowait, METHOD_exchange_bind_ok);
+    channel_answer(ch, ticket, args->exchange_bind.nowait, METHOD_exchange_bind_ok, NULL);
+    return true;
 }
 
 bool
 channel_handle_exchange_unbind(struct channel *ch, const union method_args *args, struct err *err)
 {
     struct binding_spec spec = binding_of((const struct exchange_bind *)&args->exchange_unbind);
+    uint64_t ticket;
 
-    if (!topology_unbind(ch->conn->vhost, &spec, ch->conn->id, err))
+    if (!topology_unbind(ch->conn->vhost, &spec, ch->conn->id, &ticket, err))
         return false;
-    return ok_unless(ch, args->exchange_unbind.nowait, METHOD_exchange_unbind_ok);
+    channel_answer(ch, ticket, args->exchange_unbind.nowait, METHOD_exchange_unbind_ok, NULL);
+    return true;
 }

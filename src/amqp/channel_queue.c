@@ -1,5 +1,5 @@
-/* channel_queue: the queue class. What the topology knows is answered at once; counts, purges and
- * deletes are asked of the queue's home, and the channel waits for its answer. */
+/* channel_queue: the queue class. What the topology knows is answered when it is safe; counts,
+ * purges and deletes are asked of the queue's home, and the channel waits for its answer. */
 #include "amqp_priv.h"
 
 #include "lepus/base/mem.h"
@@ -32,11 +32,13 @@ ask(struct channel *ch, const struct queue_ref *ref, enum queue_question questio
 /* Remembers what the answer will be about. */
 static void
 wait_for_queue(struct channel *ch, enum channel_wait wait, bool nowait, struct view name,
-               const struct queue_ref *ref)
+               const struct queue_found *found)
 {
     channel_wait(ch, wait, nowait);
     ch->wait_name = view_dup(name);
-    ch->wait_queue = *ref;
+    ch->wait_queue = found->ref;
+    ch->wait_durable = found->durable;
+    ch->wait_ticket = found->ticket;
 }
 
 /* --- declare --------------------------------------------------------------------------- */
@@ -66,11 +68,10 @@ declare_ok(struct channel *ch, const char *name, uint32_t messages, uint32_t con
 
     free(ch->last_queue);
     ch->last_queue = last;
-    if (!ch->wait_nowait)
-        channel_send(ch, METHOD_queue_declare_ok,
-                     &(struct queue_declare_ok){.queue = view_str(last),
-                                                .message_count = messages,
-                                                .consumer_count = consumers});
+    channel_answer(ch, ch->wait_ticket, ch->wait_nowait, METHOD_queue_declare_ok,
+                   &(struct queue_declare_ok){.queue = view_str(last),
+                                              .message_count = messages,
+                                              .consumer_count = consumers});
 }
 
 /* As with RabbitMQ any declare of such a name asks whether somebody listens there. */
@@ -81,13 +82,14 @@ declare_direct_name(struct channel *ch, struct view name, bool nowait, struct er
 
     if (view_equal(name, VIEW_LIT(DIRECT_NAME))) {
         ch->wait_nowait = nowait;
+        ch->wait_ticket = 0;
         declare_ok(ch, DIRECT_NAME, 0, 1);
         return true;
     }
     if (!direct_parse(name, &to, &secret))
         return err_set(err, NOT_FOUND, "no queue '" VIEW_FMT "' in vhost '%s'", VIEW_ARG(name),
                        vhost_name(ch->conn->vhost));
-    wait_for_queue(ch, WAIT_DIRECT_PROBE, nowait, name, &(struct queue_ref){0});
+    wait_for_queue(ch, WAIT_DIRECT_PROBE, nowait, name, &(struct queue_found){0});
     direct_ask(ch, to, secret);
     return true;
 }
@@ -119,13 +121,14 @@ channel_handle_queue_declare(struct channel *ch, const union method_args *args, 
             if (m->exclusive)
                 remember_exclusive(c, &found.ref);
             ch->wait_nowait = m->nowait;
+            ch->wait_ticket = found.ticket;
             declare_ok(ch, found.name, 0, 0);
             return true;
         case QUEUE_FOUND:
             break;
         }
     }
-    wait_for_queue(ch, WAIT_DECLARE, m->nowait, view_str(found.name), &found.ref);
+    wait_for_queue(ch, WAIT_DECLARE, m->nowait, view_str(found.name), &found);
     ask(ch, &found.ref, QUEUE_STAT, false, false);
     return true;
 }
@@ -150,8 +153,9 @@ channel_finish_declare(struct channel *ch, const struct cmd_reply *reply)
 /* An empty name stands for the queue declared last, and then an empty key for its name. */
 static bool
 bind_or_unbind(struct channel *ch, struct binding_spec *spec,
-               bool (*verb)(struct vhost *, const struct binding_spec *, uint64_t, struct err *),
-               struct err *err)
+               bool (*verb)(struct vhost *, const struct binding_spec *, uint64_t, uint64_t *,
+                            struct err *),
+               uint64_t *out_ticket, struct err *err)
 {
     struct conn *c = ch->conn;
     struct queue_found found = {0};
@@ -162,7 +166,7 @@ bind_or_unbind(struct channel *ch, struct binding_spec *spec,
         return false;
     if (!named && spec->routing_key.len == 0)
         spec->routing_key = spec->destination;
-    if (verb(c->vhost, spec, c->id, err))
+    if (verb(c->vhost, spec, c->id, out_ticket, err))
         return true;
     if (err->code == RESOURCE_LOCKED)
         topology_find_queue(c->vhost, spec->destination, c->id, &found, &locked);
@@ -180,11 +184,12 @@ channel_handle_queue_bind(struct channel *ch, const union method_args *args, str
         .routing_key = m->routing_key,
         .arguments = m->arguments,
     };
+    uint64_t ticket;
 
-    if (!bind_or_unbind(ch, &spec, topology_bind, err))
+    if (!bind_or_unbind(ch, &spec, topology_bind, &ticket, err))
         return false;
-    if (!m->nowait && ch->state == CHANNEL_OPEN)
-        channel_send(ch, METHOD_queue_bind_ok, NULL);
+    if (ch->state == CHANNEL_OPEN)
+        channel_answer(ch, ticket, m->nowait, METHOD_queue_bind_ok, NULL);
     return true;
 }
 
@@ -199,11 +204,12 @@ channel_handle_queue_unbind(struct channel *ch, const union method_args *args, s
         .routing_key = m->routing_key,
         .arguments = m->arguments,
     };
+    uint64_t ticket;
 
-    if (!bind_or_unbind(ch, &spec, topology_unbind, err))
+    if (!bind_or_unbind(ch, &spec, topology_unbind, &ticket, err))
         return false;
     if (ch->state == CHANNEL_OPEN)
-        channel_send(ch, METHOD_queue_unbind_ok, NULL);
+        channel_answer(ch, ticket, false, METHOD_queue_unbind_ok, NULL);
     return true;
 }
 
@@ -220,7 +226,7 @@ channel_handle_queue_purge(struct channel *ch, const union method_args *args, st
         return false;
     if (!topology_find_queue(ch->conn->vhost, name, ch->conn->id, &found, err))
         return channel_refused(ch, &found, err);
-    wait_for_queue(ch, WAIT_PURGE, m->nowait, name, &found.ref);
+    wait_for_queue(ch, WAIT_PURGE, m->nowait, name, &found);
     ask(ch, &found.ref, QUEUE_PURGE, false, false);
     return true;
 }
@@ -242,12 +248,14 @@ channel_finish_purge(struct channel *ch, const struct cmd_reply *reply)
     channel_wait_fail(ch, METHOD_queue_purge, &err);
 }
 
+/* Whoever deleted it, did so before now. */
 static void
-delete_ok(struct channel *ch, bool nowait, uint32_t messages)
+delete_ok(struct channel *ch, bool durable, bool nowait, uint32_t messages)
 {
-    if (!nowait)
-        channel_send(ch, METHOD_queue_delete_ok,
-                     &(struct queue_delete_ok){.message_count = messages});
+    uint64_t ticket = durable ? topology_last_ticket(ch->conn->amqp->topology) : 0;
+
+    channel_answer(ch, ticket, nowait, METHOD_queue_delete_ok,
+                   &(struct queue_delete_ok){.message_count = messages});
 }
 
 bool
@@ -262,10 +270,10 @@ channel_handle_queue_delete(struct channel *ch, const union method_args *args, s
     if (!topology_find_queue(ch->conn->vhost, name, ch->conn->id, &found, err)) {
         if (err->code != NOT_FOUND)
             return channel_refused(ch, &found, err);
-        delete_ok(ch, m->nowait, 0); /* idempotent */
+        delete_ok(ch, true, m->nowait, 0); /* idempotent; it may just have gone */
         return true;
     }
-    wait_for_queue(ch, WAIT_DELETE, m->nowait, name, &found.ref);
+    wait_for_queue(ch, WAIT_DELETE, m->nowait, name, &found);
     ask(ch, &found.ref, QUEUE_DELETE, m->if_unused, m->if_empty);
     return true;
 }
@@ -288,7 +296,7 @@ channel_finish_delete(struct channel *ch, const struct cmd_reply *reply)
     case ANSWER_EMPTY:
     case ANSWER_EXCLUSIVE:
         forget_exclusive(ch->conn, ch->wait_queue.id);
-        delete_ok(ch, ch->wait_nowait, reply->messages);
+        delete_ok(ch, ch->wait_durable, ch->wait_nowait, reply->messages);
         channel_wait_done(ch);
         return;
     }

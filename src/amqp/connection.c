@@ -289,6 +289,10 @@ conn_fail(struct conn *c, struct channel *ch, const struct err *err)
 
     if (c->state == CONN_CLOSED || c->state == CONN_FINISHING)
         return;
+    if (ch != NULL && ch->state == CHANNEL_OPEN && channel_owes(ch)) {
+        channel_fail_later(ch, err);
+        return;
+    }
     if (ch != NULL && !reply_code_is_hard(err->code)) {
         if (ch->state != CHANNEL_CLOSED && ch->state != CHANNEL_AWAIT_CLOSE_OK)
             fail_channel(c, ch, err);

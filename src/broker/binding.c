@@ -123,6 +123,8 @@ binding_remove(struct binding *binding, struct list *condemned)
 {
     struct exchange *source = binding->source;
 
+    if (binding_is_durable(binding))
+        durable_remove_binding(binding);
     source->type->unbind(source, binding);
     list_remove(&binding->to);
     list_remove(&binding->from);
@@ -178,9 +180,9 @@ may_use_destination(const struct binding *binding, uint64_t connection, struct e
 
 static bool
 bind_locked(struct vhost *vhost, const struct wanted *wanted, const struct binding_spec *spec,
-            uint64_t connection, struct err *err)
+            uint64_t connection, uint64_t *out_ticket, struct err *err)
 {
-    struct binding ends, *binding;
+    struct binding ends, *binding, *same;
 
     if (!find_ends(vhost, wanted, spec->kind, &ends, err))
         return false;
@@ -190,12 +192,34 @@ bind_locked(struct vhost *vhost, const struct wanted *wanted, const struct bindi
     if (!may_use_destination(&ends, connection, err))
         return false;
     binding = make(&ends, spec->routing_key, spec->arguments);
-    if (find_same(vhost, binding) != NULL) {
+    same = find_same(vhost, binding);
+    if (same != NULL) {
+        tell_ticket(out_ticket, same->ticket);
         free(binding);
         return true;
     }
     put_in_places(vhost, binding);
+    binding->ticket = binding_is_durable(binding) ? durable_add_binding(binding) : 0;
+    tell_ticket(out_ticket, binding->ticket);
     topology_changed(vhost);
+    return true;
+}
+
+bool
+binding_restore(const struct binding *ends, const struct metadata_binding *row, struct err *err)
+{
+    struct vhost *vhost = ends->source->vhost;
+    struct binding *binding;
+
+    if (ends->source->type->check_arguments != NULL &&
+        !ends->source->type->check_arguments(row->arguments, err))
+        return false;
+    binding = make(ends, row->routing_key, row->arguments);
+    if (find_same(vhost, binding) != NULL || !binding_is_durable(binding)) {
+        free(binding);
+        return err_set(err, INTERNAL_ERROR, "it is there already, or between what is transient");
+    }
+    put_in_places(vhost, binding);
     return true;
 }
 
@@ -203,12 +227,14 @@ bind_locked(struct vhost *vhost, const struct wanted *wanted, const struct bindi
  * there is something to unbind. */
 static bool
 unbind_locked(struct vhost *vhost, const struct wanted *wanted, const struct binding_spec *spec,
-              uint64_t connection, struct err *err)
+              uint64_t connection, uint64_t *out_ticket, struct err *err)
 {
+    uint64_t before = vhost->topology->last_ticket;
     struct list condemned;
     struct binding ends, *like, *binding;
     struct err missing;
 
+    tell_ticket(out_ticket, before); /* what is missing may be gone since a moment ago */
     if (!find_ends(vhost, wanted, spec->kind, &ends, &missing))
         return true;
     like = make(&ends, spec->routing_key, spec->arguments);
@@ -221,13 +247,14 @@ unbind_locked(struct vhost *vhost, const struct wanted *wanted, const struct bin
     list_init(&condemned);
     binding_remove(binding, &condemned);
     exchanges_execute(&condemned);
+    tell_ticket(out_ticket, ticket_since(vhost->topology, before));
     topology_changed(vhost);
     return true;
 }
 
 bool
 topology_bind(struct vhost *vhost, const struct binding_spec *spec, uint64_t connection,
-              struct err *err)
+              uint64_t *out_ticket, struct err *err)
 {
     struct wanted wanted;
     bool ok;
@@ -235,14 +262,14 @@ topology_bind(struct vhost *vhost, const struct binding_spec *spec, uint64_t con
     if (!want(&wanted, spec, err))
         return false;
     topology_write_lock(vhost->topology);
-    ok = bind_locked(vhost, &wanted, spec, connection, err);
+    ok = bind_locked(vhost, &wanted, spec, connection, out_ticket, err);
     topology_unlock(vhost->topology);
     return ok;
 }
 
 bool
 topology_unbind(struct vhost *vhost, const struct binding_spec *spec, uint64_t connection,
-                struct err *err)
+                uint64_t *out_ticket, struct err *err)
 {
     struct wanted wanted;
     bool ok;
@@ -250,7 +277,7 @@ topology_unbind(struct vhost *vhost, const struct binding_spec *spec, uint64_t c
     if (!want(&wanted, spec, err))
         return false;
     topology_write_lock(vhost->topology);
-    ok = unbind_locked(vhost, &wanted, spec, connection, err);
+    ok = unbind_locked(vhost, &wanted, spec, connection, out_ticket, err);
     topology_unlock(vhost->topology);
     return ok;
 }

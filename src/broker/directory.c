@@ -42,6 +42,8 @@ tell(const struct queue_entry *queue, struct queue_found *out)
 {
     out->ref = queue->ref;
     out->owner = queue->owner;
+    out->durable = queue->durable;
+    out->ticket = queue->ticket;
     out->name_len = queue->name_len;
     memcpy(out->name, queue->name, (size_t)queue->name_len + 1);
 }
@@ -87,15 +89,15 @@ choose_shard(const struct topology *topology, struct view name, bool exclusive, 
 }
 
 static struct queue_entry *
-make(struct vhost *vhost, const struct queue_spec *spec, uint64_t connection, unsigned worker)
+make(struct vhost *vhost, const struct queue_ref *ref, const struct queue_spec *spec,
+     uint64_t connection)
 {
     struct topology *topology = vhost->topology;
     struct queue_entry *queue =
         mem_alloc_zero(sizeof(struct queue_entry) + spec->name.len + 1 + spec->arguments.len);
 
     assert(spec->name.len <= NAME_MAX_LEN && spec->arguments.len <= UINT32_MAX);
-    queue->ref.id = ++topology->last_id;
-    queue->ref.shard = choose_shard(topology, spec->name, spec->exclusive, worker);
+    queue->ref = *ref;
     queue->vhost = vhost;
     queue->owner = spec->exclusive ? connection : 0;
     queue->durable = spec->durable;
@@ -110,6 +112,40 @@ make(struct vhost *vhost, const struct queue_spec *spec, uint64_t connection, un
     idmap_add(&topology->queues, queue->ref.id, queue);
     topology->counts.queues++;
     return queue;
+}
+
+static struct queue_entry *
+make_new(struct vhost *vhost, const struct queue_spec *spec, uint64_t connection, unsigned worker)
+{
+    struct queue_ref ref = {
+        .id = ++vhost->topology->last_id,
+        .shard = choose_shard(vhost->topology, spec->name, spec->exclusive, worker),
+    };
+    struct queue_entry *queue = make(vhost, &ref, spec, connection);
+
+    queue->ticket = durable_add_queue(queue);
+    return queue;
+}
+
+bool
+queue_entry_restore(struct vhost *vhost, const struct metadata_queue *row, struct err *err)
+{
+    struct queue_ref ref = {row->id, (uint32_t)row->shard};
+    struct queue_spec spec = {
+        .name = row->name,
+        .durable = true,
+        .auto_delete = row->auto_delete,
+        .arguments = row->arguments,
+    };
+
+    if (row->shard >= vhost->topology->shards)
+        return err_set(err, INTERNAL_ERROR, "its shard is %llu, and there are %u",
+                       (unsigned long long)row->shard, vhost->topology->shards);
+    if (row->name.len == 0 || row->name.len > NAME_MAX_LEN ||
+        vhost_find_queue(vhost, row->name) != NULL)
+        return err_set(err, INTERNAL_ERROR, "its name is empty, too long, or another's too");
+    make(vhost, &ref, &spec, 0);
+    return true;
 }
 
 static bool
@@ -141,9 +177,10 @@ declare_locked(struct vhost *vhost, const struct queue_spec *spec, uint64_t conn
         tell(queue, out);
         return QUEUE_FOUND;
     }
-    if (!queue_arguments_check(&thing, spec, err))
+    if (!vhost_may_declare(vhost, err) || !queue_arguments_check(&thing, spec, err) ||
+        !durable_has_ids(vhost->topology, 1, err))
         return QUEUE_FAILED;
-    tell(make(vhost, spec, connection, worker), out);
+    tell(make_new(vhost, spec, connection, worker), out);
     topology_changed(vhost); /* the default exchange has one more */
     return QUEUE_CREATED;
 }
@@ -217,6 +254,7 @@ topology_queue_describe(struct topology *topology, uint64_t id, struct queue_des
             .owner = queue->owner,
             .arguments = (uint8_t *)view_dup(arguments),
             .arguments_len = arguments.len,
+            .ticket = queue->ticket,
         };
     }
     topology_unlock(topology);
@@ -233,16 +271,19 @@ queue_description_fini(struct queue_description *description)
 
 /* --- removing ------------------------------------------------------------------------------ */
 
-static void
-remove_locked(struct topology *topology, struct queue_entry *queue)
+void
+queue_entry_remove(struct queue_entry *queue)
 {
     struct vhost *vhost = queue->vhost;
+    struct topology *topology = vhost->topology;
     struct list condemned;
 
+    idmap_remove(&topology->queues, queue->ref.id);
     list_init(&condemned);
     while (!list_is_empty(&queue->bound))
         binding_remove(container_of(queue->bound.next, struct binding, to), &condemned);
     exchanges_execute(&condemned);
+    durable_remove_queue(queue);
     map_remove(&vhost->queues, &queue->node);
     topology->counts.queues--;
     free(queue);
@@ -255,9 +296,9 @@ topology_queue_remove(struct topology *topology, uint64_t id)
     struct queue_entry *queue;
 
     topology_write_lock(topology);
-    queue = idmap_remove(&topology->queues, id);
+    queue = idmap_find(&topology->queues, id);
     if (queue != NULL)
-        remove_locked(topology, queue);
+        queue_entry_remove(queue);
     topology_unlock(topology);
     return queue != NULL;
 }

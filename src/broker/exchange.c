@@ -62,14 +62,15 @@ vhost_find_exchange(const struct vhost *vhost, struct view name)
 /* --- making -------------------------------------------------------------------------------- */
 
 static struct exchange *
-make(struct vhost *vhost, const struct exchange_spec *spec, const struct exchange_type *type)
+make(struct vhost *vhost, uint64_t id, const struct exchange_spec *spec,
+     const struct exchange_type *type)
 {
     struct exchange *exchange =
         mem_alloc_zero(sizeof(struct exchange) + spec->name.len + 1 + spec->arguments.len);
     struct field alternate;
 
     assert(spec->name.len <= NAME_MAX_LEN && spec->arguments.len <= UINT32_MAX);
-    exchange->id = ++vhost->topology->last_id;
+    exchange->id = id;
     exchange->vhost = vhost;
     exchange->type = type;
     exchange->durable = spec->durable;
@@ -92,6 +93,37 @@ make(struct vhost *vhost, const struct exchange_spec *spec, const struct exchang
     return exchange;
 }
 
+static struct exchange *
+make_new(struct vhost *vhost, const struct exchange_spec *spec, const struct exchange_type *type)
+{
+    struct exchange *exchange = make(vhost, ++vhost->topology->last_id, spec, type);
+
+    exchange->ticket = durable_add_exchange(exchange);
+    return exchange;
+}
+
+bool
+exchange_restore(struct vhost *vhost, const struct metadata_exchange *row, struct exchange **out,
+                 struct err *err)
+{
+    const struct exchange_type *type = exchange_type_find(row->type);
+    struct exchange_spec spec = {
+        .name = row->name,
+        .durable = true,
+        .auto_delete = row->auto_delete,
+        .internal = row->internal,
+        .arguments = row->arguments,
+    };
+
+    if (type == NULL)
+        return err_set(err, INTERNAL_ERROR, "its type '" VIEW_FMT "' is unknown",
+                       VIEW_ARG(row->type));
+    if (row->name.len > NAME_MAX_LEN || vhost_find_exchange(vhost, row->name) != NULL)
+        return err_set(err, INTERNAL_ERROR, "its name is too long, or another's too");
+    *out = make(vhost, row->id, &spec, type);
+    return true;
+}
+
 void
 vhost_make_predeclared(struct vhost *vhost)
 {
@@ -101,8 +133,10 @@ vhost_make_predeclared(struct vhost *vhost)
             .durable = true,
             .internal = predeclared[i].internal,
         };
-        struct exchange *exchange = make(vhost, &spec, predeclared[i].type);
+        struct exchange *exchange = vhost_find_exchange(vhost, spec.name);
 
+        if (exchange == NULL)
+            exchange = make_new(vhost, &spec, predeclared[i].type);
         exchange->predeclared = true;
         if (spec.name.len == 0)
             vhost->nameless = exchange;
@@ -144,21 +178,25 @@ check_same(const struct exchange *exchange, const struct exchange_spec *spec,
 
 static bool
 declare_locked(struct vhost *vhost, const struct exchange_spec *spec,
-               const struct exchange_type *type, struct err *err)
+               const struct exchange_type *type, uint64_t *out_ticket, struct err *err)
 {
     const struct exchange *exchange = vhost_find_exchange(vhost, spec->name);
 
-    if (exchange != NULL)
+    if (exchange != NULL) {
+        tell_ticket(out_ticket, exchange->ticket);
         return check_same(exchange, spec, type, err);
-    if (!check_new(vhost, spec, err))
+    }
+    if (!vhost_may_declare(vhost, err) || !check_new(vhost, spec, err) ||
+        !durable_has_ids(vhost->topology, 1, err))
         return false;
-    make(vhost, spec, type);
+    tell_ticket(out_ticket, make_new(vhost, spec, type)->ticket);
     topology_changed(vhost);
     return true;
 }
 
 bool
-topology_declare_exchange(struct vhost *vhost, const struct exchange_spec *spec, struct err *err)
+topology_declare_exchange(struct vhost *vhost, const struct exchange_spec *spec,
+                          uint64_t *out_ticket, struct err *err)
 {
     const struct exchange_type *type = exchange_type_find(spec->type);
     struct exchange_spec cleaned = *spec;
@@ -172,24 +210,27 @@ topology_declare_exchange(struct vhost *vhost, const struct exchange_spec *spec,
     if (cleaned.name.len == 0)
         return err_default_exchange(err);
     topology_write_lock(vhost->topology);
-    ok = declare_locked(vhost, &cleaned, type, err);
+    ok = declare_locked(vhost, &cleaned, type, out_ticket, err);
     topology_unlock(vhost->topology);
     return ok;
 }
 
 bool
-topology_check_exchange(struct vhost *vhost, struct view name, struct err *err)
+topology_check_exchange(struct vhost *vhost, struct view name, uint64_t *out_ticket,
+                        struct err *err)
 {
+    const struct exchange *exchange;
     char room[NAME_MAX_LEN];
     struct view cleaned = name_clean(name, room);
-    bool found;
 
     if (cleaned.len == 0)
         return err_default_exchange(err);
     topology_read_lock(vhost->topology);
-    found = vhost_find_exchange(vhost, cleaned) != NULL;
+    exchange = vhost_find_exchange(vhost, cleaned);
+    if (exchange != NULL)
+        tell_ticket(out_ticket, exchange->ticket);
     topology_unlock(vhost->topology);
-    return found || err_no_exchange(err, vhost, cleaned);
+    return exchange != NULL || err_no_exchange(err, vhost, cleaned);
 }
 
 /* --- removing ------------------------------------------------------------------------------ */
@@ -198,6 +239,7 @@ static void
 free_unbound(struct exchange *exchange)
 {
     assert(!exchange->predeclared);
+    durable_remove_exchange(exchange);
     exchange->type->fini(exchange);
     map_remove(&exchange->vhost->exchanges, &exchange->node);
     exchange->vhost->topology->counts.exchanges--;
@@ -232,22 +274,28 @@ exchange_remove(struct exchange *exchange)
 }
 
 static bool
-delete_locked(struct vhost *vhost, struct view name, bool if_unused, struct err *err)
+delete_locked(struct vhost *vhost, struct view name, bool if_unused, uint64_t *out_ticket,
+              struct err *err)
 {
     struct exchange *exchange = vhost_find_exchange(vhost, name);
+    uint64_t before = vhost->topology->last_ticket;
 
-    if (exchange == NULL)
+    if (exchange == NULL) { /* maybe gone since a moment ago */
+        tell_ticket(out_ticket, vhost->topology->last_ticket);
         return true;
+    }
     if (if_unused && !list_is_empty(&exchange->from))
         return err_set(err, PRECONDITION_FAILED, "exchange '" VIEW_FMT "' in vhost '%s' in use",
                        VIEW_ARG(name), vhost->name);
     exchange_remove(exchange);
+    tell_ticket(out_ticket, ticket_since(vhost->topology, before));
     topology_changed(vhost);
     return true;
 }
 
 bool
-topology_delete_exchange(struct vhost *vhost, struct view name, bool if_unused, struct err *err)
+topology_delete_exchange(struct vhost *vhost, struct view name, bool if_unused,
+                         uint64_t *out_ticket, struct err *err)
 {
     char room[NAME_MAX_LEN];
     struct view cleaned = name_clean(name, room);
@@ -260,7 +308,7 @@ topology_delete_exchange(struct vhost *vhost, struct view name, bool if_unused, 
                        "deletion of system exchange '" VIEW_FMT "' in vhost '%s' not allowed",
                        VIEW_ARG(cleaned), vhost->name);
     topology_write_lock(vhost->topology);
-    ok = delete_locked(vhost, cleaned, if_unused, err);
+    ok = delete_locked(vhost, cleaned, if_unused, out_ticket, err);
     topology_unlock(vhost->topology);
     return ok;
 }

@@ -53,6 +53,7 @@ struct exchange {
     struct view alternate;  /* in the arguments */
     uint32_t arguments_len; /* they stand behind the name and its NUL */
     uint8_t name_len;
+    uint64_t ticket; /* what made a durable one; 0: it was read at the start */
     char name[];
 };
 
@@ -82,6 +83,7 @@ struct binding {
         struct exchange *exchange;
     } to_a;
     void *place;            /* the type's: where in its index it stands */
+    uint64_t ticket;        /* what made a durable one; 0: it was read at the start */
     uint32_t arguments_len; /* sorted by name */
     uint8_t key_len;
     bool to_exchange;
@@ -102,6 +104,14 @@ static inline struct view
 binding_arguments(const struct binding *binding)
 {
     return view_of(binding->identity + IDENTITY_HEAD + binding->key_len, binding->arguments_len);
+}
+
+/* Durable are those between two that are. */
+static inline bool
+binding_is_durable(const struct binding *binding)
+{
+    return binding->source->durable &&
+           (binding->to_exchange ? binding->to_a.exchange->durable : binding->to_a.queue->durable);
 }
 
 /* Write lock held: takes it out of all places and frees it. When its source is an auto-delete

@@ -18,24 +18,24 @@ init_lock(pthread_rwlock_t *lock)
     pthread_rwlockattr_destroy(&attributes);
 }
 
-static void
-make_vhost(struct topology *topology, struct view name)
+struct vhost *
+vhost_make(struct topology *topology, uint32_t id, struct view name)
 {
     struct vhost *vhost = mem_alloc_zero(sizeof(struct vhost) + name.len + 1);
 
     vhost->topology = topology;
-    vhost->id = ++topology->last_vhost;
+    vhost->id = id;
     atomic_init(&vhost->version, 1);
     map_init(&vhost->exchanges);
     map_init(&vhost->queues);
     map_init(&vhost->bindings);
     memcpy(vhost->name, name.at, name.len);
     map_add(&topology->vhosts, &vhost->node, view_of(vhost->name, name.len));
-    vhost_make_predeclared(vhost);
+    return vhost;
 }
 
 struct topology *
-topology_new(unsigned shards, unsigned workers)
+topology_make(unsigned shards, unsigned workers, struct metadata *metadata)
 {
     struct topology *topology = mem_new(struct topology);
 
@@ -44,8 +44,18 @@ topology_new(unsigned shards, unsigned workers)
     topology->shards = shards;
     topology->workers = workers;
     map_init(&topology->vhosts);
+    list_init(&topology->former_vhosts);
     idmap_init(&topology->queues);
-    make_vhost(topology, VIEW_LIT("/"));
+    topology->metadata = metadata;
+    return topology;
+}
+
+struct topology *
+topology_new(unsigned shards, unsigned workers)
+{
+    struct topology *topology = topology_make(shards, workers, NULL);
+
+    vhost_make_predeclared(vhost_make(topology, ++topology->last_vhost, VIEW_LIT("/")));
     return topology;
 }
 
@@ -85,6 +95,8 @@ topology_free(struct topology *topology)
     if (topology == NULL)
         return;
     map_each_safe(at, &topology->vhosts) free_vhost(container_of(at, struct vhost, node));
+    list_each_safe (at, &topology->former_vhosts)
+        free_vhost(container_of(at, struct vhost, former));
     map_fini(&topology->vhosts);
     idmap_fini(&topology->queues);
     pthread_rwlock_destroy(&topology->lock);
@@ -134,13 +146,15 @@ topology_worker_of(const struct topology *topology, uint32_t shard)
     return shard % topology->workers;
 }
 
-/* Vhosts do not change once workers run: no lock. */
-struct vhost *
-topology_find_vhost(struct topology *topology, struct view name)
+uint64_t
+topology_last_ticket(struct topology *topology)
 {
-    struct map_node *node = map_find(&topology->vhosts, name);
+    uint64_t ticket;
 
-    return node != NULL ? container_of(node, struct vhost, node) : NULL;
+    topology_read_lock(topology);
+    ticket = topology->last_ticket;
+    topology_unlock(topology);
+    return ticket;
 }
 
 const char *

@@ -1,12 +1,14 @@
 /*
  * server: start and stop order.
  *
- *   start   topology; workers, each with its post, home and connections; listeners; threads; ready
+ *   start   data directory; metadata; topology; workers, each with its post, home and connections;
+ *           listeners; threads; ready
  *   stop    every connection is sent close 320 and new ones are dropped; when all have gone, or
- *           after STOP_WAIT_MS, the threads end; then everything is freed in the reverse order
+ *           after STOP_WAIT_MS, the threads end, the metadata's writer last; then everything is
+ *           freed in the reverse order
  *
- * The main thread owns nothing that a worker touches: it waits for signals and looks at the disk
- * once a second, and speaks to the workers by commands.
+ * The main thread owns nothing that a worker touches: it waits for signals, looks at the disk and
+ * at the alarms once a second, and speaks to the workers by commands.
  */
 #include "lepus/server/server.h"
 
@@ -15,7 +17,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -25,6 +26,8 @@
 #include "lepus/base/mem.h"
 #include "lepus/broker/home.h"
 #include "lepus/net/listener.h"
+#include "lepus/store/data_dir.h"
+#include "lepus/store/metadata.h"
 #include "tls_load_priv.h"
 
 enum {
@@ -34,9 +37,17 @@ enum {
     DISK_LOOK_MS = 1000,
 };
 
+/* Why publishers are held back. */
+enum alarm {
+    ALARM_DISK = 1,     /* less room than store.disk_free_limit */
+    ALARM_METADATA = 2, /* definitions cannot be written */
+};
+
 struct server {
     struct config config;
     struct amqp_settings settings;
+    struct data_dir data_dir;
+    struct metadata *metadata;
     struct topology *topology;
     struct worker_set *workers;
     unsigned n_workers;
@@ -50,8 +61,9 @@ struct server {
     } plain, secure;
     unsigned next_worker; /* touched by worker 0, which accepts, alone */
     bool is_running;
-    bool is_blocked; /* the disk alarm is on */
-    int signals;     /* a signalfd, or -1 */
+    atomic_uint alarms; /* set by any thread */
+    bool is_blocked;    /* the workers were told of one */
+    int signals;        /* a signalfd, or -1 */
     server_reload *reload;
     void *reload_arg;
 };
@@ -161,14 +173,69 @@ server_check(const struct config *config, struct err *err)
     return true;
 }
 
-static bool
-make_data_dir(const struct server *server, struct err *err)
+static unsigned
+count_cores(void)
 {
-    const char *path = server->config.broker.data_dir;
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
 
-    if (mkdir(path, 0750) == 0 || errno == EEXIST)
-        return true;
-    return err_set(err, INTERNAL_ERROR, "broker.data_dir: mkdir %s: %s", path, strerror(errno));
+    return n < 1 ? 1 : n > WORKERS_MAX ? WORKERS_MAX : (unsigned)n;
+}
+
+/* From any thread: an alarm begins or ends. The main thread tells the workers. */
+static void
+set_alarm(struct server *server, enum alarm alarm, bool is_on)
+{
+    if (is_on)
+        atomic_fetch_or(&server->alarms, alarm);
+    else
+        atomic_fetch_and(&server->alarms, ~(unsigned)alarm);
+}
+
+/* On the metadata's thread. */
+static void
+on_metadata_trouble(void *arg, const struct err *why)
+{
+    set_alarm(arg, ALARM_METADATA, why != NULL);
+    if (why != NULL)
+        log_error(NULL, "definitions cannot be written, and are not confirmed: %s", why->text);
+    else
+        log_info(NULL, "definitions are written again");
+}
+
+static bool
+open_data_dir(struct server *server, struct err *err)
+{
+    static const struct metadata_ops ops = {.trouble = on_metadata_trouble};
+    const char *path = server->config.broker.data_dir;
+    unsigned cores = count_cores();
+    unsigned shards = server->n_workers > cores ? server->n_workers : cores;
+
+    if (!data_dir_open(&server->data_dir, path, &file_posix,
+                       shards > SHARDS_MIN ? shards : SHARDS_MIN, err))
+        return err_wrap(err, "broker.data_dir");
+    server->metadata = metadata_open(path, METADATA_WRITE, err);
+    if (server->metadata == NULL)
+        return err_wrap(err, "broker.data_dir");
+    metadata_set_ops(server->metadata, &ops, server);
+    return true;
+}
+
+static bool
+load_definitions(struct server *server, struct err *err)
+{
+    struct topology_counts counts;
+    uint64_t began_ms = clock_now_ms();
+
+    server->topology =
+        topology_open(server->data_dir.shards, server->n_workers, server->metadata, err);
+    if (server->topology == NULL)
+        return err_wrap(err, "definitions");
+    topology_count(server->topology, &counts);
+    log_info(NULL, "%zu exchanges, %zu queues, %zu bindings in %llu ms; term %llu",
+             counts.exchanges, counts.queues, counts.bindings,
+             (unsigned long long)(clock_now_ms() - began_ms),
+             (unsigned long long)server->data_dir.term);
+    return true;
 }
 
 static bool
@@ -185,22 +252,9 @@ make_signals(struct server *server, struct err *err)
     return server->signals >= 0 || err_set(err, INTERNAL_ERROR, "signalfd: %s", strerror(errno));
 }
 
-static unsigned
-count_cores(void)
-{
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-
-    return n < 1 ? 1 : n > WORKERS_MAX ? WORKERS_MAX : (unsigned)n;
-}
-
 static bool
 make_workers(struct server *server, struct err *err)
 {
-    unsigned cores = count_cores(), shards;
-
-    server->n_workers = server->config.broker.workers != 0 ? server->config.broker.workers : cores;
-    shards = server->n_workers > cores ? server->n_workers : cores;
-    server->topology = topology_new(shards > SHARDS_MIN ? shards : SHARDS_MIN, server->n_workers);
     server->workers = worker_set_new(server->n_workers, err);
     if (server->workers == NULL)
         return false;
@@ -208,6 +262,9 @@ make_workers(struct server *server, struct err *err)
         post_init(&server->posts[i], worker_set_get(server->workers, i));
         server->homes[i] = home_new(&server->posts[i], server->topology);
         server->amqps[i] = amqp_new(&server->posts[i], server->topology, &server->settings);
+        amqp_committed(server->amqps[i], metadata_committed(server->metadata));
+        metadata_listen(server->metadata, server->posts[i].worker, amqp_committed,
+                        server->amqps[i]);
     }
     return true;
 }
@@ -219,10 +276,11 @@ server_new(const struct config *config, struct err *err)
 
     server->config = *config;
     server->signals = -1;
+    server->n_workers = config->broker.workers != 0 ? config->broker.workers : count_cores();
     take_settings(server);
     take_live_settings(server);
-    if (make_signals(server, err) && make_data_dir(server, err) && make_tls(server, err) &&
-        make_workers(server, err) && make_listeners(server, err))
+    if (make_signals(server, err) && open_data_dir(server, err) && load_definitions(server, err) &&
+        make_tls(server, err) && make_workers(server, err) && make_listeners(server, err))
         return server;
     server_free(server);
     return NULL;
@@ -263,7 +321,7 @@ print_ready(const struct server *server)
     fflush(stdout);
 }
 
-/* Less free than store.disk_free_limit: publishers are held back, consumers go on. */
+/* Whether less is free than store.disk_free_limit. */
 static void
 look_at_disk(struct server *server)
 {
@@ -276,13 +334,24 @@ look_at_disk(struct server *server)
     free_bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
     least = limit->bytes != 0 ? limit->bytes
                               : (uint64_t)disk.f_blocks * disk.f_frsize / 100 * limit->percent;
-    if ((free_bytes < least) == server->is_blocked)
+    if ((free_bytes < least) == ((atomic_load(&server->alarms) & ALARM_DISK) != 0))
+        return;
+    set_alarm(server, ALARM_DISK, free_bytes < least);
+    log_warn(NULL, "%llu bytes free in %s, store.disk_free_limit is %llu",
+             (unsigned long long)free_bytes, server->config.broker.data_dir,
+             (unsigned long long)least);
+}
+
+/* Publishers wait while there is any alarm, whichever. */
+static void
+look_at_alarms(struct server *server)
+{
+    look_at_disk(server);
+    if ((atomic_load(&server->alarms) != 0) == server->is_blocked)
         return;
     server->is_blocked = !server->is_blocked;
     order_all(server, server->is_blocked ? ORDER_BLOCK : ORDER_UNBLOCK, "low on disk");
-    log_warn(NULL, "%llu bytes free in %s, store.disk_free_limit is %llu: publishers %s",
-             (unsigned long long)free_bytes, server->config.broker.data_dir,
-             (unsigned long long)least, server->is_blocked ? "are blocked" : "go on");
+    log_warn(NULL, "publishers %s", server->is_blocked ? "are blocked" : "go on");
 }
 
 /* Always, since the files may have changed where the settings have not. Connections that exist are
@@ -326,7 +395,7 @@ wait_for_the_end(struct server *server)
         struct pollfd wait = {.fd = server->signals, .events = POLLIN};
         struct signalfd_siginfo signal;
 
-        look_at_disk(server);
+        look_at_alarms(server);
         if (poll(&wait, 1, DISK_LOOK_MS) <= 0 ||
             read(server->signals, &signal, sizeof(signal)) != (ssize_t)sizeof(signal))
             continue;
@@ -348,6 +417,18 @@ count_connections(const struct server *server)
     return n;
 }
 
+/* The workers have stopped. What it still tells them is heard while there is somebody to hear. */
+static void
+stop_metadata(struct server *server)
+{
+    struct err err;
+
+    if (!metadata_stop(server->metadata, &err))
+        log_error(NULL, "%s; nobody was told that they were", err.text);
+    for (unsigned i = 0; i < server->n_workers; i++)
+        worker_run_calls(worker_set_get(server->workers, i));
+}
+
 static void
 stop(struct server *server)
 {
@@ -358,6 +439,7 @@ stop(struct server *server)
         poll(NULL, 0, STOP_LOOK_MS);
     worker_set_stop(server->workers);
     server->is_running = false;
+    stop_metadata(server);
 }
 
 int
@@ -365,7 +447,12 @@ server_run(struct server *server)
 {
     struct err err;
 
+    if (!metadata_start(server->metadata, &err)) {
+        log_error(NULL, "%s", err.text);
+        return EXIT_FAILURE;
+    }
     if (!worker_set_start(server->workers, &err)) {
+        stop_metadata(server);
         log_error(NULL, "%s", err.text);
         return EXIT_FAILURE;
     }
@@ -400,6 +487,8 @@ server_free(struct server *server)
     if (server->workers != NULL)
         worker_set_free(server->workers);
     topology_free(server->topology);
+    metadata_close(server->metadata);
+    data_dir_close(&server->data_dir);
     tls_shelf_free(server->tls);
     if (server->signals >= 0)
         close(server->signals);

@@ -35,6 +35,11 @@ struct amqp;
 struct amqp *amqp_new(struct post *post, struct topology *topology,
                       const struct amqp_settings *settings);
 
+/* On the worker's thread: definitions are safe up to this ticket (store/metadata.h), and what waits
+ * for that is answered. Before the start it is told where the metadata stands. A
+ * metadata_committed_fn; arg is the struct amqp. */
+void amqp_committed(void *arg, uint64_t ticket);
+
 /* On the worker's thread, before its first turn has ended: starts the tick. */
 void amqp_free(struct amqp *amqp); /* after the workers have stopped */
 

@@ -15,8 +15,13 @@
  *   - whoever removes the entry (topology_queue_remove: exactly one caller gets true) tells the
  * home; a command that still comes for the id finds neither queue nor entry and is dropped.
  *
- * So an -ok can be answered as soon as a function here returned, and every later command of
- * every connection sees what it did.
+ * So every later command of every connection sees what a function here did, as soon as it returned.
+ *
+ * What is durable (vhosts; durable exchanges and queues; bindings between two of these) is also
+ * written to the metadata (store/metadata.h), within the lock, so that the order of its changes is
+ * the order of what was true. That it is *safe* comes later: functions that change or find
+ * something tell a ticket, and whoever answers -ok waits until the metadata has committed it.
+ * Ticket 0: nothing to wait for. A topology without metadata keeps nothing, and every ticket is 0.
  *
  * Names: CR and LF are stripped from new names, as RabbitMQ does. Error texts are RabbitMQ's.
  */
@@ -30,19 +35,46 @@
 
 #include "lepus/base/err.h"
 #include "lepus/base/view.h"
+#include "lepus/store/metadata.h"
 
+struct queue_ref;
 struct topology;
-struct vhost; /* lives as long as the topology */
+struct vhost; /* lives as long as the topology, even when it is deleted */
 
 /* shards: how many homes queues are spread over; shard s is on worker s % workers. Creates the
  * vhost "/" with its predeclared exchanges. */
 struct topology *topology_new(unsigned shards, unsigned workers);
+
+/* With everything that the metadata has; the vhost "/" when it never had any. Borrows the metadata,
+ * whose writer does not run yet, and commits to it. NULL: a row that cannot be, or the disk. */
+struct topology *topology_open(unsigned shards, unsigned workers, struct metadata *metadata,
+                               struct err *err);
 void topology_free(struct topology *topology);
 
 unsigned topology_worker_of(const struct topology *topology, uint32_t shard);
 
+/* The ticket of the last change of all: what waits for it waits for whatever had been changed by
+ * then, as who finds that a thing is gone already. */
+uint64_t topology_last_ticket(struct topology *topology);
+
+/* --- vhosts ---------------------------------------------------------------------------- */
+
 /* NULL when there is none of that name. */
 struct vhost *topology_find_vhost(struct topology *topology, struct view name);
+
+/* Makes it, with its predeclared exchanges, or changes what its row says besides the name. The
+ * row's id is ours to choose. 406: a name that cannot be. out_ticket, here and below, may be
+ * NULL. */
+bool topology_put_vhost(struct topology *topology, const struct metadata_vhost *row,
+                        uint64_t *out_ticket, struct err *err);
+
+/* Out of the topology with everything in it. The queues' homes are to be told (as after
+ * topology_queue_remove), and the vhost's connections to be closed: declares there are refused with
+ * 320 from now on. *out_queues is the caller's to free. 404 when there is none. */
+bool topology_delete_vhost(struct topology *topology, struct view name,
+                           struct queue_ref **out_queues, size_t *out_n, uint64_t *out_ticket,
+                           struct err *err);
+
 const char *vhost_name(const struct vhost *vhost); /* NUL-terminated */
 uint32_t vhost_id(const struct vhost *vhost);
 
@@ -61,14 +93,15 @@ struct exchange_spec {
 /* Declares, or finds an equivalent one. 403 for "" and for new amq.* names, 406 for an unknown
  * type or an inequivalent one (the first differing property named, in RabbitMQ's order). */
 bool topology_declare_exchange(struct vhost *vhost, const struct exchange_spec *spec,
-                               struct err *err);
+                               uint64_t *out_ticket, struct err *err);
 
 /* Passive declare: 404 when missing, 403 for "". */
-bool topology_check_exchange(struct vhost *vhost, struct view name, struct err *err);
+bool topology_check_exchange(struct vhost *vhost, struct view name, uint64_t *out_ticket,
+                             struct err *err);
 
 /* Missing is fine. 403 for the default and amq.*, 406 "in use" with if_unused. */
 bool topology_delete_exchange(struct vhost *vhost, struct view name, bool if_unused,
-                              struct err *err);
+                              uint64_t *out_ticket, struct err *err);
 
 /* --- queues ---------------------------------------------------------------------------- */
 
@@ -92,6 +125,8 @@ struct queue_found {
     char name[256];  /* as it is now called, NUL-terminated */
     size_t name_len; /* a name may hold NULs of its own */
     uint64_t owner;  /* of an exclusive queue: also filled when it failed with 405 */
+    bool durable;
+    uint64_t ticket; /* of a durable one: what made it */
 };
 
 /*
@@ -119,6 +154,7 @@ struct queue_description {
     uint64_t owner;
     uint8_t *arguments; /* a checked table's octets */
     size_t arguments_len;
+    uint64_t ticket; /* of a durable one: until that is safe, no message in it is */
 };
 
 bool topology_queue_describe(struct topology *topology, uint64_t id, struct queue_description *out);
@@ -143,9 +179,9 @@ struct binding_spec {
  * another connection's exclusive queue, 406 bad arguments. Two bindings that differ in key or
  * arguments alone are two. */
 bool topology_bind(struct vhost *vhost, const struct binding_spec *spec, uint64_t connection,
-                   struct err *err);
+                   uint64_t *out_ticket, struct err *err);
 bool topology_unbind(struct vhost *vhost, const struct binding_spec *spec, uint64_t connection,
-                     struct err *err);
+                     uint64_t *out_ticket, struct err *err);
 
 /* --- routing --------------------------------------------------------------------------- */
 

@@ -65,7 +65,7 @@ fill(struct vhost *vhost, const char *exchange, const char *key)
             .routing_key = name_of(key_room, key, i),
         };
 
-        if (!topology_bind(vhost, &spec, 1, &err))
+        if (!topology_bind(vhost, &spec, 1, NULL, &err))
             abort();
     }
     printf("%d %-10s bindings: %6.0f ms, %4.0f bytes each\n", MANY, exchange,

@@ -127,7 +127,7 @@ exchange_as(struct fixture *f, const char *name, const char *type, const char *f
         .arguments = table_of(&f->arguments, arguments),
     };
 
-    return topology_declare_exchange(f->vhost, &spec, &f->err);
+    return topology_declare_exchange(f->vhost, &spec, NULL, &f->err);
 }
 
 static inline void
@@ -139,7 +139,7 @@ exchange(struct fixture *f, const char *name, const char *type)
 static inline bool
 has_exchange(struct fixture *f, const char *name)
 {
-    return topology_check_exchange(f->vhost, view_str(name), &f->err);
+    return topology_check_exchange(f->vhost, view_str(name), NULL, &f->err);
 }
 
 static inline enum queue_declare_result
@@ -179,7 +179,7 @@ tie(struct fixture *f, bool make, enum binding_kind kind, const char *source,
         .arguments = table_of(&f->arguments, arguments),
     };
 
-    return (make ? topology_bind : topology_unbind)(f->vhost, &spec, MINE, &f->err);
+    return (make ? topology_bind : topology_unbind)(f->vhost, &spec, MINE, NULL, &f->err);
 }
 
 static inline void

@@ -58,7 +58,7 @@ what_changed_is_seen_at_once(void **state)
     assert_true(topology_queue_remove(f.topology, id));
     assert_string_equal(found(&f, cache, "x", "k"), "");
     assert_string_equal(found(&f, cache, "", "q"), "");
-    assert_true(topology_delete_exchange(f.vhost, VIEW_LIT("x"), false, &f.err));
+    assert_true(topology_delete_exchange(f.vhost, VIEW_LIT("x"), false, NULL, &f.err));
     assert_refused(found(&f, cache, "x", "k"), 404, "no exchange 'x' in vhost '/'");
     assert_refused(found(&f, cache, "amq.rabbitmq.trace", "k"), 403,
                    "cannot publish to internal exchange 'amq.rabbitmq.trace' in vhost '/'");

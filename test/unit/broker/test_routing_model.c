@@ -265,7 +265,7 @@ step_exchange(struct fixture *f, struct model *m, struct random *random)
     if (random_below(random, 4) == 0) {
         bool if_unused = random_below(random, 2), in_use = is_bound_from(m, x);
 
-        ok = topology_delete_exchange(f->vhost, view_str(x_name(x)), if_unused, &f->err);
+        ok = topology_delete_exchange(f->vhost, view_str(x_name(x)), if_unused, NULL, &f->err);
         assert_int_equal(ok, !(if_unused && exchange->exists && in_use));
         if (ok && exchange->exists)
             model_delete_exchange(m, x);

@@ -78,7 +78,7 @@ exchanges_are_deleted_or_not(void **state)
     (void)state;
     fixture_init(&f, 4, 2);
 #define DELETED(name, if_unused)                                                                   \
-    topology_delete_exchange(f.vhost, VIEW_LIT(name), if_unused, &f.err)
+    topology_delete_exchange(f.vhost, VIEW_LIT(name), if_unused, NULL, &f.err)
     assert_true(DELETED("missing", true));
     assert_refused(DELETED("", false), 403, "operation not permitted on the default exchange");
     assert_refused(DELETED("amq.direct", false), 403,
@@ -313,10 +313,11 @@ an_exclusive_queue_is_its_connections_alone(void **state)
     assert_true(found.owner == MINE);
     assert_true(find(&f, "q", MINE, &found));
 
-    assert_refused(topology_bind(f.vhost, &to_q, ANOTHERS, &f.err), 405, LOCKED);
-    assert_true(topology_unbind(f.vhost, &to_q, ANOTHERS, &f.err)); /* there is none: nobody asks */
-    assert_true(topology_bind(f.vhost, &to_q, MINE, &f.err));
-    assert_refused(topology_unbind(f.vhost, &to_q, ANOTHERS, &f.err), 405, LOCKED);
+    assert_refused(topology_bind(f.vhost, &to_q, ANOTHERS, NULL, &f.err), 405, LOCKED);
+    assert_true(
+        topology_unbind(f.vhost, &to_q, ANOTHERS, NULL, &f.err)); /* there is none: nobody asks */
+    assert_true(topology_bind(f.vhost, &to_q, MINE, NULL, &f.err));
+    assert_refused(topology_unbind(f.vhost, &to_q, ANOTHERS, NULL, &f.err), 405, LOCKED);
 
     assert_true(topology_queue_remove(f.topology, found.ref.id));
     assert_int_equal(queue_as(&f, "q", "", "", &found), QUEUE_CREATED);
@@ -559,7 +560,7 @@ auto_delete_exchanges_go_with_their_last_binding(void **state)
     assert_true(exchange_as(&f, "a", "direct", "a", ""));
     bind_exchange(&f, "a", "keep", "k");
     bind_exchange(&f, "a", "a", "self");
-    assert_true(topology_delete_exchange(f.vhost, VIEW_LIT("keep"), false, &f.err));
+    assert_true(topology_delete_exchange(f.vhost, VIEW_LIT("keep"), false, NULL, &f.err));
     assert_true(has_exchange(&f, "a")); /* it is still bound to itself */
     assert_true(tie(&f, false, BINDING_TO_EXCHANGE, "a", "a", "self", ""));
     assert_false(has_exchange(&f, "a"));
@@ -569,7 +570,7 @@ auto_delete_exchanges_go_with_their_last_binding(void **state)
     assert_true(exchange_as(&f, "b", "fanout", "a", ""));
     bind_exchange(&f, "a", "b", "");
     bind_exchange(&f, "b", "a", "");
-    assert_true(topology_delete_exchange(f.vhost, VIEW_LIT("a"), false, &f.err));
+    assert_true(topology_delete_exchange(f.vhost, VIEW_LIT("a"), false, NULL, &f.err));
     assert_false(has_exchange(&f, "b"));
     fixture_fini(&f);
 }
@@ -606,8 +607,8 @@ every_change_shows_in_the_version(void **state)
     LEAVES(tie(&f, false, BINDING_TO_QUEUE, "x", "q", "", ""));
     CHANGES(topology_queue_remove(f.topology, found.ref.id));
     LEAVES(topology_queue_remove(f.topology, found.ref.id));
-    CHANGES(topology_delete_exchange(f.vhost, VIEW_LIT("x"), false, &f.err));
-    LEAVES(topology_delete_exchange(f.vhost, VIEW_LIT("x"), false, &f.err));
+    CHANGES(topology_delete_exchange(f.vhost, VIEW_LIT("x"), false, NULL, &f.err));
+    LEAVES(topology_delete_exchange(f.vhost, VIEW_LIT("x"), false, NULL, &f.err));
 #undef CHANGES
 #undef LEAVES
     fixture_fini(&f);

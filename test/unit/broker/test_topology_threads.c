@@ -55,7 +55,7 @@ live(struct worker *worker, struct route_cache *cache, unsigned i)
     struct queue_found found;
     struct err err;
 
-    check(worker, topology_declare_exchange(worker->vhost, &exchange, &err), "exchange");
+    check(worker, topology_declare_exchange(worker->vhost, &exchange, NULL, &err), "exchange");
     check(worker,
           topology_declare_queue(worker->vhost, &queue, worker->number, 0, &found, &err) ==
               QUEUE_CREATED,
@@ -64,14 +64,14 @@ live(struct worker *worker, struct route_cache *cache, unsigned i)
           has_target(route_cache_find(cache, worker->vhost, VIEW_LIT(""), key, none, &err),
                      found.ref.id),
           "the new queue has no default route");
-    check(worker, topology_bind(worker->vhost, &binding, 0, &err), "bind");
+    check(worker, topology_bind(worker->vhost, &binding, 0, NULL, &err), "bind");
     check(worker,
           has_target(route_cache_find(cache, worker->vhost, binding.source, key, none, &err),
                      found.ref.id),
           "the new binding leads nowhere");
     if (i % 3 == 0) {
-        check(worker, topology_unbind(worker->vhost, &binding, 0, &err), "unbind");
-        check(worker, !topology_check_exchange(worker->vhost, key, &err) || i % 2,
+        check(worker, topology_unbind(worker->vhost, &binding, 0, NULL, &err), "unbind");
+        check(worker, !topology_check_exchange(worker->vhost, key, NULL, &err) || i % 2,
               "the auto-delete exchange stays");
     }
     check(worker, topology_queue_describe(worker->topology, found.ref.id, &description),
@@ -83,7 +83,7 @@ live(struct worker *worker, struct route_cache *cache, unsigned i)
         !has_target(route_cache_find(cache, worker->vhost, VIEW_LIT("amq.topic"), key, none, &err),
                     found.ref.id),
         "the removed queue is still routed to");
-    check(worker, topology_delete_exchange(worker->vhost, key, false, &err), "delete");
+    check(worker, topology_delete_exchange(worker->vhost, key, false, NULL, &err), "delete");
 }
 
 static void *
