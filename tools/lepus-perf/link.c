@@ -72,27 +72,45 @@ send_buffer_for(const struct options *o)
     return (int)(size < SEND_BUFFER_MIN ? SEND_BUFFER_MIN : size);
 }
 
+/* Of a name with several addresses (localhost: ::1 and 127.0.0.1) the first where somebody listens;
+ * the first of all when nobody does, for its error. */
+static const struct addrinfo *
+choose_address(const struct addrinfo *all)
+{
+    for (const struct addrinfo *at = all; at != NULL && all->ai_next != NULL; at = at->ai_next) {
+        int fd = socket(at->ai_family, SOCK_STREAM, 0);
+        bool is_there = fd >= 0 && connect(fd, at->ai_addr, at->ai_addrlen) == 0;
+
+        if (fd >= 0)
+            close(fd);
+        if (is_there)
+            return at;
+    }
+    return all;
+}
+
 bool
 peer_init(struct peer *peer, const struct options *o)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-    int status = getaddrinfo(o->url.host, o->url.port, &hints, &peer->address);
+    int status = getaddrinfo(o->url.host, o->url.port, &hints, &peer->addresses);
 
     peer->host = o->url.host;
     peer->send_buffer = send_buffer_for(o);
     if (status != 0) {
         fprintf(stderr, "lepus-perf: %s:%s: %s\n", o->url.host, o->url.port, gai_strerror(status));
-        peer->address = NULL;
+        peer->addresses = NULL;
         return false;
     }
+    peer->address = choose_address(peer->addresses);
     return !o->url.is_tls || init_tls(peer, o);
 }
 
 void
 peer_fini(struct peer *peer)
 {
-    if (peer->address != NULL)
-        freeaddrinfo(peer->address);
+    if (peer->addresses != NULL)
+        freeaddrinfo(peer->addresses);
     SSL_CTX_free(peer->tls);
 }
 

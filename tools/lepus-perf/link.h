@@ -18,7 +18,8 @@ enum { LINK_AGAIN = 0, LINK_GONE = -1 };
 
 /* What all connections share: the resolved address and the TLS settings. */
 struct peer {
-    struct addrinfo *address;
+    struct addrinfo *addresses;     /* owned */
+    const struct addrinfo *address; /* the one of them that answered */
     const char *host;
     SSL_CTX *tls; /* NULL: plain */
     bool verifies;
