@@ -60,6 +60,7 @@ class Context:
         self.ledger, self.rng, self.event = ledger, rng, event
         self.gentle = gentle  # the broker may refuse: closed channels and nacks are no surprise
         self.refused = []
+        self.pace = rng.choice((2, 8, 64))  # publishes a turn: the fewer, the more of the rest
         self.stopping = False  # nothing new; what is under way ends
         self.killed = False    # that connections end is no surprise now
 
@@ -119,7 +120,7 @@ class Publisher(Sender):
 
     def turn(self):
         rng = self.context.rng
-        for _ in range(64):
+        for _ in range(self.context.pace):
             if (self.context.stopping or len(self.open) >= self.window
                     or self.peer.backlog() > 1 << 20
                     or (self.limit is not None and self.tag >= self.limit)):
