@@ -74,7 +74,7 @@ class Target:
 
     def __init__(self, where):
         self.directory = tempfile.mkdtemp(prefix="lepus-bench-", dir=where)
-        self.process, self.pid, self.port = None, None, None
+        self.process, self.pid, self.port, self.tls_port = None, None, None, None
 
     def __enter__(self):
         try:
@@ -92,6 +92,19 @@ class Target:
     def url(self):
         return f"amqp://guest:guest@127.0.0.1:{self.port}/%2F"
 
+    @property
+    def tls_url(self):
+        return f"amqps://guest:guest@127.0.0.1:{self.tls_port}/%2F"
+
+    def make_certificate(self):
+        """(certificate, key, authority): the same kind for everybody."""
+        folder = os.path.join(self.directory, "certificates")
+        done = subprocess.run([os.path.join(ROOT, "tools", "make-certs"), folder],
+                              capture_output=True, text=True, timeout=60)
+        if done.returncode != 0:
+            raise Failed("tools/make-certs: " + done.stderr.strip())
+        return [os.path.join(folder, name) for name in ("server.pem", "server.key", "ca.pem")]
+
     def spawn(self, command, env=None, out="stdout"):
         path = os.path.join(self.directory, out)
         with open(path, "wb") as f:
@@ -106,7 +119,9 @@ class Target:
             with open(path, encoding="utf-8", errors="replace") as f:
                 text = f.read()
             ready = re.search(r"^ready .*\bamqp=\S+:(\d+)\b.*\n", text, re.M)
+            secure = re.search(r"^ready .*\bamqps=\S+:(\d+)\b.*\n", text, re.M)
             if ready:
+                self.tls_port = int(secure.group(1)) if secure else None
                 self.port, self.pid = int(ready.group(1)), self.process.pid
                 return
             if self.process.poll() is not None:
@@ -133,7 +148,7 @@ class Target:
 
 
 class Lepus(Target):
-    features = frozenset({"queues", "durable", "routing"})
+    features = frozenset({"queues", "durable", "routing", "tls"})
 
     def __init__(self, builds, where, workers, options=()):
         super().__init__(where)
@@ -142,7 +157,9 @@ class Lepus(Target):
 
     def start(self):
         command = [self.program]
-        for option in ("amqp.listen=127.0.0.1:0", f"broker.workers={self.workers}",
+        certificate, key, _ = self.make_certificate()
+        for option in ("amqp.listen=127.0.0.1:0", "amqp.tls_listen=127.0.0.1:0",
+                       f"tls.certificate={certificate}", f"tls.key={key}", f"broker.workers={self.workers}",
                        f"broker.data_dir={self.directory}/data", "log.level=warn", *self.options):
             command += ["-o", option]
         self.process = self.spawn(command)
@@ -166,7 +183,7 @@ class Rabbit(Target):
     and files of its own, so that it neither meets nor disturbs one that runs on the machine."""
 
     name = "rabbitmq"
-    features = frozenset({"queues", "durable", "routing"})
+    features = frozenset({"queues", "durable", "routing", "tls"})
     SCRIPT = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 
     def __init__(self, where):
@@ -183,7 +200,8 @@ class Rabbit(Target):
         return done.stdout.strip() or "of unknown version"
 
     def start(self):
-        self.port = free_port()
+        self.port, self.tls_port = free_port(), free_port()
+        certificate, key, authority = self.make_certificate()
         node = f"lepus-bench-{os.getpid()}-{self.port}@localhost"
         mapper_port = str(free_port())
         paths = {name: os.path.join(self.directory, name)
@@ -193,7 +211,11 @@ class Rabbit(Target):
         with open(paths["plugins"], "w", encoding="ascii") as f:
             f.write("[].\n")
         with open(paths["config"] + ".conf", "w", encoding="ascii") as f:
-            f.write(f"listeners.tcp.1 = 127.0.0.1:{self.port}\n")
+            f.write(f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
+                    f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}\n"
+                    f"ssl_options.certfile = {certificate}\nssl_options.keyfile = {key}\n"
+                    f"ssl_options.cacertfile = {authority}\nssl_options.verify = verify_none\n"
+                    "ssl_options.fail_if_no_peer_cert = false\n")
         env = {**os.environ, "HOME": paths["home"], "ERL_EPMD_PORT": mapper_port,
                "ERL_EPMD_ADDRESS": "127.0.0.1", "RABBITMQ_NODENAME": node,
                "RABBITMQ_DIST_PORT": str(free_port()),
@@ -272,9 +294,9 @@ class Sampler(threading.Thread):
         self.sample()
 
 
-def load(builds, target, arguments, timeout_s):
+def load(builds, target, arguments, timeout_s, is_tls=False):
     """Runs lepus-perf. Its summary, with what the target spent on it under "broker"."""
-    command = [builds.perf, "--url", target.url, "--json", "--quiet",
+    command = [builds.perf, "--url", target.tls_url if is_tls else target.url, "--json", "--quiet",
                *(str(a) for a in arguments)]
     sampler = Sampler(target.pid)
     before = cpu_s(target.pid)
