@@ -266,12 +266,14 @@ find_ends(const struct loading *loading, const struct metadata_binding *row, str
     out->source = idmap_find(&loading->exchanges, row->source);
     if (row->to_exchange) {
         out->to_a.exchange = idmap_find(&loading->exchanges, row->destination);
-        to = out->to_a.exchange != NULL ? out->to_a.exchange->vhost : NULL;
+        if (out->to_a.exchange != NULL && out->to_a.exchange->name_len > 0)
+            to = out->to_a.exchange->vhost;
     } else {
         out->to_a.queue = idmap_find(&loading->topology->queues, row->destination);
-        to = out->to_a.queue != NULL ? out->to_a.queue->vhost : NULL;
+        if (out->to_a.queue != NULL)
+            to = out->to_a.queue->vhost;
     }
-    return out->source != NULL && out->source->vhost == to && out->source != to->nameless;
+    return out->source != NULL && out->source->vhost == to && out->source->name_len > 0;
 }
 
 static bool
