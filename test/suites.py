@@ -35,7 +35,7 @@ FUZZ_SECONDS, FUZZ_SECONDS_LONG = 60, 600
 CRASH = ((RELEASE, 1), (RELEASE, 4))
 CRASH_SECONDS, CRASH_SECONDS_LONG = 180, 7200
 
-# Of test/crash, what needs no store: lepusd has none yet, so that the others fail.
+# Of test/crash, what needs no store: the messages of lepusd have none yet, so that the others fail.
 WITHOUT_STORE = ("checker", "shim_check", "toys")
 
 

@@ -4,6 +4,7 @@ import argparse
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -60,6 +61,7 @@ def arguments(description, rounds, long_rounds, **more):
     for name, settings in more.items():
         p.add_argument("--" + name.replace("_", "-"), **settings)
     options = p.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and what was started is ended
     if options.rounds is None:
         options.rounds = long_rounds if options.long else rounds
     return options
