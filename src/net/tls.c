@@ -69,6 +69,7 @@ refuse(struct err *err, const char *key, const char *value)
 
 struct passphrase {
     const char *file;
+    bool was_asked;
     char text[PASSPHRASE_MAX + 1];
 };
 
@@ -95,10 +96,11 @@ read_passphrase(struct passphrase *passphrase, struct err *err)
 static int
 give_passphrase(char *out, int size, int writing, void *arg)
 {
-    const struct passphrase *passphrase = arg;
+    struct passphrase *passphrase = arg;
     size_t n = strlen(passphrase->text);
 
     (void)writing;
+    passphrase->was_asked = true;
     if (n == 0 || n > (size_t)size)
         return -1;
     memcpy(out, passphrase->text, n);
@@ -133,6 +135,12 @@ load_key(SSL_CTX *ctx, const char *path, struct passphrase *passphrase, struct e
     is_good = SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM) == 1;
     SSL_CTX_set_default_passwd_cb_userdata(ctx, NULL); /* it does not outlive the loading */
     SSL_CTX_set_default_passwd_cb(ctx, NULL);
+    if (!is_good && passphrase->was_asked) {
+        ERR_clear_error();
+        return err_set(err, PRECONDITION_FAILED,
+                       "tls.key: %s: it is encrypted, and tls.key_passphrase_file does not open it",
+                       path);
+    }
     if (!is_good)
         return refuse(err, "key", path);
     return SSL_CTX_check_private_key(ctx) == 1 || refuse(err, "key", path);

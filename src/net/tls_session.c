@@ -249,7 +249,7 @@ fail_with_reason(struct tls_session *s)
     if (ERR_GET_LIB(error) == ERR_LIB_SSL && reason > SSL_AD_REASON_OFFSET)
         fail(s, "%s: the peer refuses: %s", when,
              SSL_alert_desc_string_long(reason - SSL_AD_REASON_OFFSET));
-    else if (ERR_GET_LIB(error) == ERR_LIB_SSL && reason == SSL_R_CERTIFICATE_VERIFY_FAILED)
+    else if (ERR_GET_REASON(ERR_peek_last_error()) == SSL_R_CERTIFICATE_VERIFY_FAILED)
         fail(s, "%s: the peer's certificate is refused: %s", when,
              X509_verify_cert_error_string(SSL_get_verify_result(s->ssl)));
     else

@@ -95,13 +95,24 @@ enter(struct transport *t, enum state state)
 
 /* --- the socket -------------------------------------------------------------------------- */
 
+/* TLS may want to say something by itself: in the handshake, or in answer to what was read. */
+static void
+flush_tls(struct transport *t)
+{
+    if (output_pending(&t->tls->cipher) > 0 && !t->is_writing)
+        worker_schedule(t->worker, WORKER_FLUSH, &t->flush);
+}
+
 static ssize_t
 sock_read(struct transport *t, void *at, size_t n)
 {
     ssize_t got;
 
-    if (t->tls != NULL && t->state == OPEN)
-        return tls_session_read(t->tls, at, n);
+    if (t->tls != NULL && t->state == OPEN) {
+        got = tls_session_read(t->tls, at, n);
+        flush_tls(t);
+        return got;
+    }
     do
         got = recv(t->fd, at, n, 0);
     while (got < 0 && errno == EINTR);
@@ -488,8 +499,7 @@ step_handshake(struct transport *t)
         end(t, tls_session_why(t->tls));
         return;
     }
-    if (output_pending(tls_session_wire(t->tls, &t->out)) > 0 && !t->is_writing)
-        worker_schedule(t->worker, WORKER_FLUSH, &t->flush);
+    flush_tls(t);
     if (t->tls->state == TLS_FAILED) {
         tls_failed(t);
         return;
