@@ -31,6 +31,7 @@ enum disk_lane {
 struct disk_job {
     struct list link;
     struct worker_call call;
+    struct disk *disk;                  /* since its submission */
     void (*run)(struct disk_job *job);  /* on the disk's thread */
     void (*done)(struct disk_job *job); /* on the worker's, afterwards */
 };

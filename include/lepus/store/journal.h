@@ -20,10 +20,10 @@
  * when more than limit_bytes do, the journal is *full* (journal_is_full) and who takes work from
  * sockets should wait; appending still works, since moving low needs room itself.
  *
- * On disk. A folder `journal`, in it files <worker>-<slot>.log of segment_bytes each, allocated
- * once and used again: a slot is nothing but a place, its header says what is in it now. A frame
- * larger than a segment gets a file of its own size, which is cut back when it is used again.
- * All numbers little-endian. Every checksum is CRC32C.
+ * On disk. A folder `journal`, in it files <worker>-<term>-<slot>.log of segment_bytes each,
+ * allocated once and used again: a slot is nothing but a place, its header says what is in it now.
+ * A frame larger than a segment gets a file of its own size, which is cut back when it is used
+ * again. All numbers little-endian. Every checksum is CRC32C.
  *
  *   segment   64 octets: magic "LEPUSJNL" u64, version u32 = 1, journal u32, generation u64 (grows
  *             with every use of any slot of this journal), term u64, first_lsn u64, reserved 20,

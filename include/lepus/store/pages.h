@@ -1,8 +1,8 @@
 /*
- * pages: a queue's messages on disk, in files of its own.
+ * pages: a backlog's messages on disk, in files of its own.
  *
- * A queue writes messages here, in order of seq, when it wants their memory (its backlog is deep),
- * or when the journal wants its segments back. Then they can be read again from any seq on, and are
+ * A backlog writes messages here, in order of seq, when it wants their memory (it is deep), or when
+ * the journal wants its segments back. Then they can be read again from any seq on, and are
  * settled one by one; a file all of whose messages are settled is unlinked. Nothing is ever
  * rewritten: a message comes here at most once.
  *
@@ -10,9 +10,9 @@
  *   [block block block]  [block block]  [block block (being filled)]
  *    seqs ascend throughout; some may be missing (settled before they were written)
  *
- * `struct pages` is one queue's; `struct page_store` is what all of a worker's share: the folder,
+ * `struct pages` is one backlog's; `struct page_store` is what all of a worker's share: the folder,
  * the disk (disk.h), open descriptors (at most descriptors_max, least recently used closed first).
- * Owned by the worker; nothing here blocks it.
+ * Owned by the worker; nothing here blocks it. Descriptors belong to the disk's thread.
  *
  * Writing: pages_put appends to the open block; it is sealed when it has PAGE_BLOCK_BYTES, or by
  * pages_seal, and given to the disk. A block that is not written yet is read from memory, so that
@@ -20,24 +20,30 @@
  * puts looks at it.
  *
  * Reading: pages_read asks for the block that holds a seq, or the first one after it; ops.block
- * brings it, decoded record by record with page_block_next. What comes has passed its checksum. A
- * block that cannot be read or is damaged is reported (ops.block with an error and the range of
- * seqs that is lost with it) and the queue goes on behind it.
+ * brings it, to be decoded record by record with page_block_next. What comes has passed its
+ * checksum. A block that cannot be read or is damaged is told with the range of seqs that is lost
+ * with it, and counts as settled. A reader that goes on where it left off finds the next block by
+ * its place; another one hops from header to header through one file.
  *
  * Safety: what was put is on disk after a page_store_sync that was asked after it (the blocks are
  * sealed by then). Until its owner has written down, in the journal, where the pages end
  * (pages_state) they do not exist for recovery.
  *
- * On disk. A folder `pages`, in it a folder a queue id / 4096 (hexadecimal), in it files
- * <queue id in hex>-<number in hex>.page. All numbers little-endian, every checksum CRC32C.
+ * Trouble: a block whose write failed stays in memory, readable, and is tried again by
+ * page_store_retry, as is a file whose sync failed: what it got since the last good one is read
+ * back, checked and written again before it is synced again, since a system that has failed to
+ * write may have dropped it.
  *
- *   file      64 octets: magic "LEPUSPGS" u64, version u32 = 1, reserved u32, queue u64, number
- *             u64, first_seq u64, reserved 20, crc u32 of what precedes it
+ * On disk. A folder `pages`, in it a folder (id & (2^56 - 1)) / 4096 (hexadecimal), in it files
+ * <id in hex>-<number in hex>.page. All numbers little-endian, every checksum CRC32C.
+ *
+ *   file      64 octets: magic "LEPUSPGS" u64, version u32 = 1, reserved u32, id u64, number u64,
+ *             first_seq u64, reserved 20, crc u32 of what precedes it
  *   block     48 octets and the records: magic u32 "LPB1", crc u32 of all that follows, len u32 of
  *             the records, count u32 of them, persistent u32 of these, reserved u32, first_seq
  *             u64, last_seq u64, reserved u64; then records as record.h has them, seqs inside
  *
- * A file holds about PAGE_FILE_BYTES and is then closed for writing. Its number is the queue's
+ * A file holds about PAGE_FILE_BYTES and is then closed for writing. Its number is the backlog's
  * next, and seqs ascend with numbers. A file that was being written when the broker ended is
  * never written to again.
  */
@@ -59,35 +65,36 @@ struct page_store;
 struct pages;
 struct page_block; /* a block in memory, decoded as it is read */
 
+struct page_store_ops {
+    void (*trouble)(void *arg, const struct err *why); /* NULL: all is well again */
+    void (*written)(void *arg); /* a block is: page_store_writing_bytes is less */
+};
+
+/* Makes the folder. ops may be NULL. */
 struct page_store *page_store_new(const char *dir, const struct file_system *files,
-                                  struct disk *disk, unsigned descriptors_max, struct err *err);
+                                  struct disk *disk, unsigned descriptors_max,
+                                  const struct page_store_ops *ops, void *arg, struct err *err);
 void page_store_free(struct page_store *store); /* after every queue's; nothing under way */
 
 /* Octets of sealed blocks that are not written yet. */
 size_t page_store_writing_bytes(const struct page_store *store);
 
 /* done(arg, NULL) when everything sealed before is on disk, names of files included; or why not:
- * then files touched since the last good sync are not to be believed (pages_state leaves them
- * out until they are: see there) and the caller asks again later. Few files are synced one by one,
- * many by sync_all. One at a time. */
+ * then ask again later. Few files are synced one by one, many by sync_all. One at a time. */
 void page_store_sync(struct page_store *store, void (*done)(void *arg, const struct err *why),
                      void *arg);
 
-/* Told when writing a block fails, and (NULL) when it works again. A block that was not written is
- * tried again until it is; it stays readable from memory. */
-struct page_store_ops {
-    void (*trouble)(void *arg, const struct err *why);
-};
-void page_store_set_ops(struct page_store *store, const struct page_store_ops *ops, void *arg);
+/* Tries again to write what could not be written. */
+void page_store_retry(struct page_store *store);
 
 struct pages_ops {
-    /* The answer to pages_read. block NULL: nothing is left from that seq on, or, with why, the
-     * seqs [first, last] cannot be read. Else the receiver owns the block. */
+    /* The answer to pages_read, about [first, last]. block NULL: with why, these seqs are lost;
+     * without, nothing is left from `first` on. Else the receiver owns the block. */
     void (*block)(void *arg, struct page_block *block, const struct err *why, uint64_t first,
                   uint64_t last);
 };
 
-struct pages *pages_new(struct page_store *store, uint64_t queue, const struct pages_ops *ops,
+struct pages *pages_new(struct page_store *store, uint64_t id, const struct pages_ops *ops,
                         void *arg);
 
 /* Frees the memory; what is under way ends without telling anybody. With `unlink` its files go. */
@@ -111,8 +118,7 @@ void page_block_free(struct page_block *block); /* NULL is fine */
 
 /* --- settling -------------------------------------------------------------------------- */
 
-/* [first, last] are gone; each seq once, those that were never put are ignored. Files with nothing
- * left go. */
+/* [first, last] are gone: each seq that was put, and none twice. Files with nothing left go. */
 void pages_settle(struct pages *pages, uint64_t first, uint64_t last);
 
 uint64_t pages_live(const struct pages *pages);  /* put and not settled */
@@ -121,31 +127,31 @@ uint64_t pages_end(const struct pages *pages);   /* the highest seq put, 0: none
 
 /* --- across restarts ------------------------------------------------------------------- */
 
-/*
- * Appends where the files are: per file number, first and last seq, octets that are good, records
- * and, of these, persistent ones. For a frame of the journal, after a page_store_sync. Covers
- * blocks with seqs up to `upto` that the last good sync covered.
- */
-void pages_state(const struct pages *pages, uint64_t upto, struct buf *to);
+/* Appends where the files are, as of the call of page_store_sync that has just been done: for a
+ * frame of the journal. */
+void pages_state(const struct pages *pages, struct buf *to);
 
 /*
- * After pages_new, before anything else, on the main thread: takes over what a state tells, and
- * that the ranges `gone` (ascending) have been settled. Transient records count as settled: they
- * never come out of page_block_next again. That is known from the state but for files that hold
- * both kinds, which are read whole here. *used says how many octets of `state` were its own. Files
- * that are missing or shorter than the state says, though something in them lives, are told as
- * lost by *err (false), and the rest is served. Other files of the queue go with page_store_sweep.
+ * After pages_new, before anything else, on the main thread: takes over what a state tells.
+ * Settled are: `since`, exactly the seqs that went after the state; and of files that hold
+ * transient records, too (they are read whole here), these and what is in `gone`. Both ascending.
+ * Transient records never come out of page_block_next again. Files that are missing or shorter than
+ * the state says, though something in them lives, are told as lost by *err (false), and the rest is
+ * served. Other files of the backlog go with page_store_sweep.
  */
-bool pages_restore(struct pages *pages, struct view state, size_t *used,
-                   const struct seq_range *gone, size_t n_gone, struct err *err);
+struct range_view {
+    const struct seq_range *at;
+    size_t n;
+};
+bool pages_restore(struct pages *pages, struct view state, struct range_view since,
+                   struct range_view gone, struct err *err);
 
-/* When the journal is damaged and a queue's state may be lost with it: takes over every good block
- * of the queue's files, found by reading all headers. */
-bool pages_adopt(struct pages *pages, struct err *err);
+/* Instead of pages_restore, when the journal is damaged and the state may be lost with it: takes
+ * over every good block of the backlog's files, read whole, but for what is in `gone`. */
+bool pages_adopt(struct pages *pages, struct range_view gone, struct err *err);
 
-/* After every queue has restored: unlinks the files that no pages own. `is_ours` says which queue
- * ids this store (worker) is to look after. */
-void page_store_sweep(struct page_store *store, bool (*is_ours)(void *arg, uint64_t queue),
-                      void *arg);
+/* After every backlog has restored: unlinks the files that no pages own. `is_ours` says which ids
+ * this store (worker) is to look after. */
+void page_store_sweep(struct page_store *store, bool (*is_ours)(void *arg, uint64_t id), void *arg);
 
 #endif

@@ -79,13 +79,13 @@ struct record {
     struct record_message message; /* PUBLISH */
     struct view state;             /* STATE */
     size_t n;                      /* targets of PUBLISH, ranges of SETTLE, not taken yet */
-    struct view rest;              /* where these stand, undecoded */
+    bool is_next_seq;              /* of PUBLISH: its target is not written out */
 };
 
 struct record_reader {
     struct view run;
     size_t at;
-    struct view head; /* the last full head's octets */
+    bool has_head;
     struct view exchange, routing_key, properties;
     struct record_target last;
     bool bad;

@@ -1,0 +1,711 @@
+/*
+ * journal: the writer.
+ *
+ *   append       into `open`; the flush is scheduled for the turn's end
+ *   flush        nothing under way: `open` becomes the batch, a job of the disk
+ *   run          (disk) opens or allocates the slot if need be, writes, syncs
+ *   done         the batch is safe: told; what has come meanwhile is flushed at this turn's end
+ *   done, failed the slot is given up; the same batch goes to another one, RETRY_MS later
+ */
+#include "lepus/store/journal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "journal_priv.h"
+#include "octets_le.h"
+
+#include "lepus/base/clock.h"
+#include "lepus/base/crc32c.h"
+#include "lepus/base/mem.h"
+
+enum {
+    RETRY_MS = 500,
+    BUFFER_KEEP = 4 << 20, /* a larger buffer is given back */
+    FRAME_MAX = 1 << 30,
+};
+
+struct slot {
+    uint32_t number;
+    uint64_t size;                /* of its file, as it is to be */
+    uint64_t first_lsn, last_lsn; /* what is in it; first 0: nothing */
+    bool is_bad;                  /* a write or sync failed: never again */
+
+    /* The disk's: */
+    int fd; /* -1: not open */
+    uint64_t made_size;
+    struct list dirty; /* written to since its last sync */
+};
+
+struct batch {
+    struct disk_job job;
+    struct buf frame; /* head and payload */
+    uint32_t count;
+    uint64_t lsn;
+    struct slot *slot;
+    uint64_t at;         /* in the slot */
+    uint64_t generation; /* of the slot */
+    uint64_t low, synced;
+    bool starts_slot, sync;
+    int rc;
+    const char *what; /* failed */
+};
+
+struct journal {
+    struct journal_settings settings;
+    struct worker *worker;
+    struct disk *disk;
+    const struct journal_ops *ops;
+    void *arg;
+
+    struct buf open; /* head's room, then records */
+    uint32_t open_count;
+    uint64_t lsn; /* of the open frame */
+    uint64_t safe, synced, low;
+    uint64_t free_low; /* the low that a safe frame tells: slots below may be overwritten */
+
+    struct batch batch;
+    bool is_writing;  /* the batch is under way, or waits to be tried again */
+    bool wants_retry; /* it waits */
+    bool is_in_trouble;
+
+    struct slot **slots;
+    size_t n_slots;
+    struct slot *current;
+    uint64_t position, generation;
+    uint64_t crowded_told; /* the lsn that was */
+
+    struct list dirty; /* the disk's: slots */
+
+    struct worker_task flush;
+    struct worker_timer retry, interval;
+    struct sync_job {
+        struct disk_job job;
+        struct journal *journal;
+        uint64_t lsn, low;
+        int rc;
+        bool is_under_way;
+    } sync_job;
+};
+
+/* --- octets ---------------------------------------------------------------------------- */
+
+void
+segment_head_encode(uint8_t to[SEGMENT_HEAD_SIZE], const struct segment_head *head)
+{
+    memset(to, 0, SEGMENT_HEAD_SIZE);
+    memcpy(to, SEGMENT_MAGIC, 8);
+    put_le32(to + 8, head->version);
+    put_le32(to + 12, head->journal);
+    put_le64(to + 16, head->generation);
+    put_le64(to + 24, head->term);
+    put_le64(to + 32, head->first_lsn);
+    put_le32(to + 60, crc32c(0, to, 60));
+}
+
+bool
+segment_head_decode(const uint8_t from[SEGMENT_HEAD_SIZE], struct segment_head *out)
+{
+    out->version = get_le32(from + 8);
+    out->journal = get_le32(from + 12);
+    out->generation = get_le64(from + 16);
+    out->term = get_le64(from + 24);
+    out->first_lsn = get_le64(from + 32);
+    return memcmp(from, SEGMENT_MAGIC, 8) == 0 && get_le32(from + 60) == crc32c(0, from, 60);
+}
+
+void
+frame_head_encode(uint8_t *frame, const struct frame_head *head)
+{
+    put_le32(frame, FRAME_MAGIC);
+    put_le32(frame + 8, head->len);
+    put_le32(frame + 12, head->count);
+    put_le64(frame + 16, head->generation);
+    put_le64(frame + 24, head->term);
+    put_le64(frame + 32, head->lsn);
+    put_le64(frame + 40, head->low);
+    put_le64(frame + 48, head->synced);
+    put_le64(frame + 56, head->wall_ms);
+    put_le32(frame + 4, crc32c(0, frame + 8, FRAME_HEAD_LEN - 8 + head->len));
+}
+
+bool
+frame_head_decode(const uint8_t *at, struct frame_head *out)
+{
+    out->crc = get_le32(at + 4);
+    out->len = get_le32(at + 8);
+    out->count = get_le32(at + 12);
+    out->generation = get_le64(at + 16);
+    out->term = get_le64(at + 24);
+    out->lsn = get_le64(at + 32);
+    out->low = get_le64(at + 40);
+    out->synced = get_le64(at + 48);
+    out->wall_ms = get_le64(at + 56);
+    return get_le32(at) == FRAME_MAGIC;
+}
+
+bool
+frame_is_good(const uint8_t *at, const struct frame_head *head)
+{
+    return crc32c(0, at + 8, FRAME_HEAD_LEN - 8 + head->len) == head->crc;
+}
+
+char *
+journal_dir(const char *dir)
+{
+    size_t size = strlen(dir) + sizeof("/journal");
+    char *path = mem_alloc(size);
+
+    snprintf(path, size, "%s/journal", dir);
+    return path;
+}
+
+char *
+journal_slot_path(const char *dir, uint32_t journal, uint64_t term, uint32_t slot)
+{
+    size_t size = strlen(dir) + 80;
+    char *path = mem_alloc(size);
+
+    snprintf(path, size, "%s/journal/%" PRIu32 "-%" PRIu64 "-%" PRIu32 ".log", dir, journal, term,
+             slot);
+    return path;
+}
+
+/* --- life ------------------------------------------------------------------------------ */
+
+static void on_flush(void *arg);
+static void on_retry(void *arg);
+static void on_interval(void *arg);
+
+static void
+begin_frame(struct journal *journal)
+{
+    static const uint8_t nothing[FRAME_HEAD_LEN];
+
+    buf_clear(&journal->open);
+    buf_append(&journal->open, nothing, FRAME_HEAD_LEN);
+    journal->open_count = 0;
+}
+
+struct journal *
+journal_new(const struct journal_settings *settings, struct worker *worker, struct disk *disk,
+            const struct journal_ops *ops, void *arg, struct err *err)
+{
+    struct journal *journal = mem_new(struct journal);
+    char *dir = journal_dir(settings->dir);
+    int rc;
+
+    journal->settings = *settings;
+    journal->worker = worker;
+    journal->disk = disk;
+    journal->ops = ops;
+    journal->arg = arg;
+    list_init(&journal->dirty);
+    journal->lsn = journal->low = journal->free_low = settings->first_lsn;
+    journal->safe = journal->synced = settings->first_lsn - 1;
+    journal->generation = settings->generation;
+    journal->flush = (struct worker_task){.run = on_flush, .arg = journal};
+    journal->retry = (struct worker_timer){.fire = on_retry, .arg = journal};
+    journal->interval = (struct worker_timer){.fire = on_interval, .arg = journal};
+    buf_init(&journal->open, FRAME_MAX);
+    buf_init(&journal->batch.frame, FRAME_MAX);
+    begin_frame(journal);
+    rc = settings->files.ops->make_dir(settings->files.arg, dir);
+    if (rc == 0)
+        rc = settings->files.ops->sync_dir(settings->files.arg, settings->dir);
+    if (rc != 0) {
+        err_set(err, INTERNAL_ERROR, "mkdir %s: %s", dir, strerror(-rc));
+        journal_free(journal);
+        journal = NULL;
+    }
+    free(dir);
+    return journal;
+}
+
+void
+journal_free(struct journal *journal)
+{
+    if (journal == NULL)
+        return;
+    assert(!journal->is_writing || journal->wants_retry);
+    worker_task_cancel(&journal->flush);
+    worker_timer_cancel(&journal->retry);
+    worker_timer_cancel(&journal->interval);
+    for (size_t i = 0; i < journal->n_slots; i++) {
+        struct slot *slot = journal->slots[i];
+
+        if (slot->fd >= 0)
+            journal->settings.files.ops->close(journal->settings.files.arg, slot->fd);
+        free(slot);
+    }
+    free(journal->slots);
+    buf_fini(&journal->open);
+    buf_fini(&journal->batch.frame);
+    free(journal);
+}
+
+/* --- appending ------------------------------------------------------------------------- */
+
+static void
+schedule_flush(struct journal *journal)
+{
+    if (journal->worker != NULL && !journal->is_writing)
+        worker_schedule(journal->worker, WORKER_FLUSH, &journal->flush);
+}
+
+struct buf *
+journal_open_frame(struct journal *journal)
+{
+    return &journal->open;
+}
+
+void
+journal_added(struct journal *journal)
+{
+    if (journal->open_count++ == 0)
+        schedule_flush(journal);
+}
+
+uint64_t
+journal_lsn(const struct journal *journal)
+{
+    return journal->lsn;
+}
+
+uint64_t
+journal_safe(const struct journal *journal)
+{
+    return journal->safe;
+}
+
+uint64_t
+journal_low(const struct journal *journal)
+{
+    return journal->low;
+}
+
+size_t
+journal_unsafe_bytes(const struct journal *journal)
+{
+    return journal->open.len + (journal->is_writing ? journal->batch.frame.len : 0);
+}
+
+bool
+journal_is_in_trouble(const struct journal *journal)
+{
+    return journal->is_in_trouble;
+}
+
+void
+journal_keep_from(struct journal *journal, uint64_t lsn)
+{
+    assert(lsn >= journal->low && lsn <= journal->lsn);
+    journal->low = lsn;
+}
+
+/* --- slots ----------------------------------------------------------------------------- */
+
+static bool
+is_wanted(const struct journal *journal, const struct slot *slot)
+{
+    return slot == journal->current ||
+           (slot->first_lsn != 0 && slot->last_lsn >= journal->free_low);
+}
+
+static uint64_t
+used_bytes(const struct journal *journal)
+{
+    uint64_t bytes = 0;
+
+    for (size_t i = 0; i < journal->n_slots; i++)
+        if (is_wanted(journal, journal->slots[i]))
+            bytes += journal->slots[i]->size;
+    return bytes;
+}
+
+bool
+journal_is_full(const struct journal *journal)
+{
+    return used_bytes(journal) > journal->settings.limit_bytes;
+}
+
+static struct slot *
+find_free_slot(struct journal *journal)
+{
+    struct slot *slot;
+
+    for (size_t i = 0; i < journal->n_slots; i++)
+        if (!is_wanted(journal, journal->slots[i]) && !journal->slots[i]->is_bad)
+            return journal->slots[i];
+    slot = mem_new(struct slot);
+    slot->number = (uint32_t)journal->n_slots;
+    slot->fd = -1;
+    journal->slots = mem_resize(journal->slots, (journal->n_slots + 1) * sizeof(journal->slots[0]));
+    journal->slots[journal->n_slots++] = slot;
+    return slot;
+}
+
+/* The oldest half of what is in use stands in the way. */
+static uint64_t
+crowded_upto(const struct journal *journal)
+{
+    uint64_t half = used_bytes(journal) / 2, upto = journal->low;
+
+    for (;;) {
+        const struct slot *oldest = NULL;
+
+        for (size_t i = 0; i < journal->n_slots; i++) {
+            const struct slot *slot = journal->slots[i];
+
+            if (slot != journal->current && slot->first_lsn != 0 && slot->last_lsn >= upto &&
+                (oldest == NULL || slot->last_lsn < oldest->last_lsn))
+                oldest = slot;
+        }
+        if (oldest == NULL)
+            return upto;
+        upto = oldest->last_lsn + 1;
+        if (oldest->size >= half)
+            return upto;
+        half -= oldest->size;
+    }
+}
+
+static void
+look_at_crowd(struct journal *journal)
+{
+    uint64_t upto;
+
+    if (journal->low < journal->crowded_told ||
+        used_bytes(journal) <= journal->settings.crowded_bytes)
+        return;
+    upto = crowded_upto(journal);
+    if (upto <= journal->low)
+        return;
+    journal->crowded_told = upto;
+    journal->ops->crowded(journal->arg, upto);
+}
+
+/* Where the batch goes: behind the last one, or at the start of another slot. */
+static void
+choose_place(struct journal *journal, struct batch *batch)
+{
+    uint64_t size = frame_size(batch->frame.len - FRAME_HEAD_LEN);
+    struct slot *slot = journal->current;
+
+    batch->starts_slot = slot == NULL || slot->is_bad || journal->position + size > slot->size;
+    if (batch->starts_slot) {
+        slot = find_free_slot(journal);
+        slot->size = SEGMENT_HEAD_SIZE + size > journal->settings.segment_bytes
+                         ? SEGMENT_HEAD_SIZE + size
+                         : journal->settings.segment_bytes;
+        slot->first_lsn = batch->lsn;
+        journal->current = slot;
+        journal->position = SEGMENT_HEAD_SIZE;
+        journal->generation++;
+    }
+    slot->last_lsn = batch->lsn;
+    batch->slot = slot;
+    batch->at = journal->position;
+    batch->generation = journal->generation;
+    journal->position += size;
+}
+
+/* --- the disk's side ------------------------------------------------------------------- */
+
+static int
+fail(struct batch *batch, int rc, const char *what)
+{
+    if (rc != 0)
+        batch->what = what;
+    return rc;
+}
+
+/* The slot's file, open and of its size. */
+static int
+make_slot(struct journal *journal, struct batch *batch)
+{
+    const struct file_system *files = &journal->settings.files;
+    struct slot *slot = batch->slot;
+    int rc = 0;
+
+    if (slot->fd < 0) {
+        char *path = journal_slot_path(journal->settings.dir, journal->settings.index,
+                                       journal->settings.term, slot->number);
+        char *dir = journal_dir(journal->settings.dir);
+
+        slot->fd = files->ops->open(files->arg, path, FILE_CREATE);
+        rc = slot->fd < 0 ? slot->fd : files->ops->sync_dir(files->arg, dir);
+        free(path);
+        free(dir);
+        if (rc != 0)
+            return fail(batch, rc, "open");
+    }
+    if (slot->made_size > slot->size)
+        rc = files->ops->truncate(files->arg, slot->fd, slot->size);
+    else if (slot->made_size < slot->size)
+        rc = files->ops->allocate(files->arg, slot->fd, slot->size);
+    if (rc == 0)
+        slot->made_size = slot->size;
+    return fail(batch, rc, "allocate");
+}
+
+static int
+write_head(struct journal *journal, struct batch *batch)
+{
+    const struct file_system *files = &journal->settings.files;
+    uint8_t octets[SEGMENT_HEAD_SIZE];
+    struct iovec iov = {octets, sizeof(octets)};
+    struct segment_head head = {
+        .version = JOURNAL_VERSION,
+        .journal = journal->settings.index,
+        .generation = batch->generation,
+        .term = journal->settings.term,
+        .first_lsn = batch->lsn,
+    };
+
+    segment_head_encode(octets, &head);
+    return files->ops->write(files->arg, batch->slot->fd, &iov, 1, 0);
+}
+
+static int
+write_frame(struct journal *journal, struct batch *batch)
+{
+    static const uint8_t zeroes[8];
+    const struct file_system *files = &journal->settings.files;
+    uint32_t len = (uint32_t)(batch->frame.len - FRAME_HEAD_LEN);
+    struct frame_head head = {
+        .len = len,
+        .count = batch->count,
+        .generation = batch->generation,
+        .term = journal->settings.term,
+        .lsn = batch->lsn,
+        .low = batch->low,
+        .synced = batch->synced,
+        .wall_ms = clock_wall_ms(),
+    };
+    struct iovec iov[2] = {
+        {batch->frame.at, batch->frame.len},
+        {(void *)(uintptr_t)zeroes, (size_t)(frame_size(len) - batch->frame.len)},
+    };
+
+    frame_head_encode(batch->frame.at, &head);
+    return files->ops->write(files->arg, batch->slot->fd, iov, 2, batch->at);
+}
+
+/* All slots that were written to since their last sync. One that fails is not asked again. */
+static int
+sync_dirty(struct journal *journal)
+{
+    const struct file_system *files = &journal->settings.files;
+    struct list *link;
+    int rc = 0;
+
+    while (rc == 0 && (link = list_take_first(&journal->dirty)) != NULL)
+        rc = files->ops->sync(files->arg, container_of(link, struct slot, dirty)->fd);
+    return rc;
+}
+
+static void
+run_batch(struct disk_job *job)
+{
+    struct batch *batch = container_of(job, struct batch, job);
+    struct journal *journal = container_of(batch, struct journal, batch);
+
+    batch->what = NULL;
+    batch->rc = batch->starts_slot ? make_slot(journal, batch) : 0;
+    if (batch->rc == 0 && batch->starts_slot)
+        batch->rc = fail(batch, write_head(journal, batch), "write");
+    if (batch->rc == 0)
+        batch->rc = fail(batch, write_frame(journal, batch), "write");
+    if (batch->slot->fd >= 0 && !list_is_linked(&batch->slot->dirty))
+        list_append(&journal->dirty, &batch->slot->dirty);
+    if (batch->rc == 0 && batch->sync)
+        batch->rc = fail(batch, sync_dirty(journal), "fdatasync");
+}
+
+/* --- batches --------------------------------------------------------------------------- */
+
+static void on_batch_done(struct disk_job *job);
+
+static void
+submit(struct journal *journal)
+{
+    struct batch *batch = &journal->batch;
+
+    journal->wants_retry = false;
+    choose_place(journal, batch);
+    batch->low = journal->low;
+    batch->synced = journal->synced;
+    batch->sync = journal->settings.sync == JOURNAL_ALWAYS;
+    batch->job.run = run_batch;
+    batch->job.done = on_batch_done;
+    disk_submit(journal->disk, DISK_FIRST, &batch->job);
+}
+
+void
+journal_flush(struct journal *journal)
+{
+    struct batch *batch = &journal->batch;
+    struct buf empty = batch->frame;
+
+    if (journal->wants_retry && journal->worker == NULL)
+        submit(journal);
+    if (journal->is_writing || journal->open_count == 0)
+        return;
+    batch->frame = journal->open;
+    batch->count = journal->open_count;
+    batch->lsn = journal->lsn++;
+    journal->open = empty;
+    if (journal->open.size > BUFFER_KEEP) {
+        buf_fini(&journal->open);
+        buf_init(&journal->open, FRAME_MAX);
+    }
+    begin_frame(journal);
+    journal->is_writing = true;
+    submit(journal);
+    look_at_crowd(journal);
+}
+
+static void
+on_flush(void *arg)
+{
+    journal_flush(arg);
+}
+
+static void
+on_retry(void *arg)
+{
+    struct journal *journal = arg;
+
+    if (journal->wants_retry)
+        submit(journal);
+}
+
+static void
+give_up_slot(struct journal *journal, struct batch *batch)
+{
+    struct slot *slot = batch->slot;
+    bool was_touched = strcmp(batch->what, "write") == 0 || strcmp(batch->what, "fdatasync") == 0;
+
+    slot->last_lsn = batch->lsn - 1;
+    slot->is_bad = was_touched;
+    if (slot->first_lsn == batch->lsn)
+        slot->first_lsn = 0;
+    if (journal->current == slot)
+        journal->current = NULL;
+}
+
+static void
+batch_failed(struct journal *journal, struct batch *batch)
+{
+    struct err why;
+
+    give_up_slot(journal, batch);
+    err_set(&why, RESOURCE_ERROR, "journal %" PRIu32 ", slot %" PRIu32 ": %s: %s",
+            journal->settings.index, batch->slot->number, batch->what, strerror(-batch->rc));
+    journal->wants_retry = true;
+    if (!journal->is_in_trouble) {
+        journal->is_in_trouble = true;
+        journal->ops->trouble(journal->arg, &why);
+    }
+    if (journal->worker != NULL)
+        worker_timer_set(journal->worker, &journal->retry, RETRY_MS);
+}
+
+static void
+arm_interval(struct journal *journal)
+{
+    if (journal->worker != NULL && journal->settings.sync == JOURNAL_INTERVAL &&
+        journal->interval.event == NULL)
+        worker_timer_set(journal->worker, &journal->interval, journal->settings.interval_ms);
+}
+
+static void
+on_batch_done(struct disk_job *job)
+{
+    struct batch *batch = container_of(job, struct batch, job);
+    struct journal *journal = container_of(batch, struct journal, batch);
+
+    if (batch->rc != 0) {
+        batch_failed(journal, batch);
+        return;
+    }
+    journal->is_writing = false;
+    journal->safe = batch->lsn;
+    if (batch->sync)
+        journal->synced = batch->lsn;
+    if (journal->settings.sync != JOURNAL_INTERVAL)
+        journal->free_low = batch->low;
+    if (batch->frame.size > BUFFER_KEEP) {
+        buf_fini(&batch->frame);
+        buf_init(&batch->frame, FRAME_MAX);
+    }
+    buf_clear(&batch->frame);
+    arm_interval(journal);
+    if (journal->is_in_trouble) {
+        journal->is_in_trouble = false;
+        journal->ops->trouble(journal->arg, NULL);
+    }
+    journal->ops->safe(journal->arg, journal->safe);
+    if (journal->open_count > 0)
+        schedule_flush(journal);
+}
+
+/* --- store.sync = interval ------------------------------------------------------------- */
+
+static void
+run_sync(struct disk_job *job)
+{
+    struct sync_job *s = container_of(job, struct sync_job, job);
+
+    s->rc = sync_dirty(s->journal);
+}
+
+/* A failure breaks no promise that was made; the next batch notices if it lasts. */
+static void
+on_sync_done(struct disk_job *job)
+{
+    struct sync_job *s = container_of(job, struct sync_job, job);
+    struct journal *journal = s->journal;
+
+    s->is_under_way = false;
+    if (s->rc == 0) {
+        journal->synced = s->lsn;
+        journal->free_low = s->low;
+    } else if (journal->current != NULL) {
+        journal->current->is_bad = true;
+    }
+}
+
+static void
+on_interval(void *arg)
+{
+    struct journal *journal = arg;
+    struct sync_job *s = &journal->sync_job;
+
+    worker_timer_cancel(&journal->interval);
+    if (journal->synced == journal->safe)
+        return; /* armed again by the next batch */
+    if (!s->is_under_way && !journal->is_writing) {
+        s->is_under_way = true;
+        s->journal = journal;
+        s->lsn = journal->safe;
+        s->low = journal->batch.low; /* told by that frame */
+        s->job.run = run_sync;
+        s->job.done = on_sync_done;
+        disk_submit(journal->disk, DISK_FIRST, &s->job);
+    }
+    arm_interval(journal);
+}
+
+void
+journal_set_sync(struct journal *journal, enum journal_sync sync, uint32_t interval_ms)
+{
+    journal->settings.sync = sync;
+    journal->settings.interval_ms = interval_ms;
+    arm_interval(journal);
+}
