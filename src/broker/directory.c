@@ -262,6 +262,19 @@ topology_queue_describe(struct topology *topology, uint64_t id, struct queue_des
 }
 
 void
+topology_each_durable_queue(struct topology *topology, void (*each)(void *arg, uint64_t id),
+                            void *arg)
+{
+    const struct queue_entry *queue;
+
+    topology_read_lock(topology);
+    for (size_t at = 0; (queue = idmap_next(&topology->queues, &at)) != NULL;)
+        if (queue->durable)
+            each(arg, queue->ref.id);
+    topology_unlock(topology);
+}
+
+void
 queue_description_fini(struct queue_description *description)
 {
     free(description->name);

@@ -1,17 +1,9 @@
-#include "lepus/broker/home.h"
-
 #include <assert.h>
 
-#include "lepus/base/map.h"
-#include "lepus/base/mem.h"
-#include "lepus/broker/queue.h"
+#include "home_priv.h"
 
-struct home {
-    struct post *post;
-    struct topology *topology;
-    struct idmap queues;    /* by id */
-    struct idmap consumers; /* by id: those attached to a queue here */
-};
+#include "lepus/base/mem.h"
+#include "lepus/wire/table.h"
 
 /* --- answers --------------------------------------------------------------------------- */
 
@@ -41,7 +33,7 @@ on_deliver(void *arg, const struct consumer *consumer, uint64_t seq, bool redeli
         .consumer = consumer->id,
         .queue = consumer->queue->id,
         .seq = seq,
-        .shard = consumer->queue->shard,
+        .shard = consumer->queue->settings.ref.shard,
         .epoch = consumer->epoch,
         .redelivered = redelivered,
         .content = *content,
@@ -50,32 +42,92 @@ on_deliver(void *arg, const struct consumer *consumer, uint64_t seq, bool redeli
     post_send(home->post, id_worker(consumer->id), &cmd.head);
 }
 
-static const struct queue_ops queue_ops = {.deliver = on_deliver};
+static void on_loaded(void *arg, struct queue *queue);
+
+const struct queue_ops home_queue_ops = {
+    .deliver = on_deliver,
+    .loaded = on_loaded,
+    .backlog = {.settled = store_settled, .delivered = store_delivered, .grew = store_grew},
+};
+
+void
+home_send_confirm(struct home *home, uint64_t channel, uint64_t first, uint32_t count, bool ok)
+{
+    struct cmd_confirm confirm = {
+        .head.kind = CMD_confirm,
+        .channel = channel,
+        .first = first,
+        .count = count,
+        .ok = ok,
+    };
+
+    post_send(home->post, id_worker(channel), &confirm.head);
+}
 
 /* --- queues ---------------------------------------------------------------------------- */
+
+/* The description's arguments were checked when the queue was declared. */
+static uint8_t
+max_priority(const struct queue_description *description)
+{
+    struct view arguments = view_of(description->arguments, description->arguments_len);
+    struct field field;
+
+    return table_find(arguments, VIEW_LIT("x-max-priority"), &field) ? (uint8_t)field.integer : 0;
+}
 
 /* The topology's word that the queue exists is enough: it is made when first spoken to. */
 static struct queue *
 make_queue(struct home *home, uint64_t id)
 {
     struct queue_description description;
+    struct queue_settings settings;
     struct queue *queue;
 
     if (!topology_queue_describe(home->topology, id, &description))
         return NULL;
+    settings = (struct queue_settings){
+        .ref = description.ref,
+        .durable = description.durable && home->journal != NULL,
+        .auto_delete = description.auto_delete,
+        .max_priority = max_priority(&description),
+        .ticket = description.ticket,
+        .account = &home->memory,
+        .store = home->pages,
+    };
     queue = mem_new(struct queue);
-    queue_init(queue, &description.ref, description.auto_delete, &queue_ops, home);
+    queue_init(queue, &settings, &home_queue_ops, home);
     queue_description_fini(&description);
     idmap_add(&home->queues, id, queue);
     return queue;
 }
 
-static struct queue *
-find_queue(struct home *home, uint64_t id)
+struct queue *
+home_queue(struct home *home, uint64_t id)
 {
     struct queue *queue = idmap_find(&home->queues, id);
 
     return queue != NULL ? queue : make_queue(home, id);
+}
+
+/* A basic.get that waits for a page. */
+struct waiting_get {
+    struct list link;
+    uint64_t channel;
+    bool no_ack;
+};
+
+static void
+refuse_gets(struct home *home, struct queue *queue)
+{
+    struct list *link;
+
+    while ((link = list_take_first(&queue->gets)) != NULL) {
+        struct waiting_get *get = container_of(link, struct waiting_get, link);
+
+        reply(home, get->channel, ANSWER_GONE, 0, 0);
+        free(get);
+    }
 }
 
 /* The queue is out of the topology: it ends here, and its consumers are told. */
@@ -90,20 +142,70 @@ end_queue(struct home *home, struct queue *queue)
         idmap_remove(&home->consumers, consumer->id);
         post_send(home->post, id_worker(consumer->id), &cmd.head);
     }
-    queue_fini(queue);
+    refuse_gets(home, queue);
+    store_forget(home, queue);
+    queue_fini(queue, true);
     free(queue);
 }
 
 static void
 end_if_abandoned(struct home *home, struct queue *queue)
 {
-    if (!queue->auto_delete || !queue->had_consumer || queue->n_consumers > 0)
+    if (!queue->settings.auto_delete || !queue->had_consumer || queue->n_consumers > 0)
         return;
     if (topology_queue_remove(home->topology, queue->id))
         end_queue(home, queue);
 }
 
 /* --- commands -------------------------------------------------------------------------- */
+
+/* One that wants a confirm and may not get it for long is refused before any queue has it. */
+static bool
+must_refuse(struct home *home, const struct cmd_publish *cmd, const struct queue_ref *targets,
+            size_t n)
+{
+    if (!store_is_refusing(home) || cmd->channel == 0)
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        const struct queue *queue = home_queue(home, targets[i].id);
+
+        if (queue != NULL && queue->settings.durable)
+            return true;
+    }
+    return false;
+}
+
+/* Into every queue; those that must remember it are in home->targets. False when one has no
+ * memory for it. */
+static bool
+enqueue(struct home *home, struct publish *publish, const struct queue_ref *targets, size_t n)
+{
+    bool ok = true;
+
+    home->n_targets = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct queue *queue = home_queue(home, targets[i].id);
+        struct backlog *backlog;
+        uint64_t seq;
+
+        if (queue == NULL)
+            continue;
+        switch (queue_publish(queue, publish, &backlog, &seq)) {
+        case QUEUE_REFUSED:
+            ok = false;
+            break;
+        case QUEUE_PASSED:
+            break;
+        case QUEUE_KEPT:
+            if (queue->settings.durable && publish->persistent)
+                store_add_target(home, backlog, seq);
+            if (home->memory > home->memory_max)
+                store_relieve(home, backlog);
+            break;
+        }
+    }
+    return ok;
+}
 
 static void
 on_publish(void *arg, const struct command *command)
@@ -112,26 +214,24 @@ on_publish(void *arg, const struct command *command)
     const struct cmd_publish *cmd = (const void *)command;
     const struct queue_ref *targets = (const void *)cmd->targets.at;
     size_t n = cmd->targets.len / sizeof(*targets);
-    struct message *made = NULL;
-    bool ok = true;
+    struct publish publish = {
+        .content = &cmd->content,
+        .persistent = content_is_persistent(&cmd->content),
+        .priority = -1,
+    };
+    bool ok = false, kept;
 
-    for (size_t i = 0; i < n; i++) {
-        struct queue *queue = find_queue(home, targets[i].id);
-
-        if (queue != NULL && !queue_publish(queue, &cmd->content, &made))
-            ok = false;
+    if (publish.persistent && must_refuse(home, cmd, targets, n)) {
+        home_send_confirm(home, cmd->channel, cmd->confirm, 1, false);
+        return;
     }
-    message_unref(&made);
-    if (cmd->channel != 0) {
-        struct cmd_confirm confirm = {
-            .head.kind = CMD_confirm,
-            .channel = cmd->channel,
-            .confirm = cmd->confirm,
-            .ok = ok,
-        };
-
-        post_send(home->post, id_worker(cmd->channel), &confirm.head);
-    }
+    ok = enqueue(home, &publish, targets, n);
+    kept = home->n_targets > 0;
+    if (kept)
+        store_published(home, &publish);
+    message_unref(&publish.made);
+    if (cmd->channel != 0)
+        store_confirm(home, cmd->channel, cmd->confirm, ok, kept);
 }
 
 static void
@@ -141,9 +241,13 @@ on_settle(void *arg, const struct command *command)
     const struct cmd_settle *cmd = (const void *)command;
     struct queue *queue = idmap_find(&home->queues, cmd->queue);
 
-    if (queue != NULL)
+    if (queue != NULL) {
         queue_settle(queue, cmd->how, (const void *)cmd->ranges.at,
                      cmd->ranges.len / sizeof(struct seq_range));
+        store_look_at_queue(home, queue);
+    }
+    if (cmd->channel != 0)
+        store_confirm(home, cmd->channel, 0, true, true);
 }
 
 static void
@@ -151,7 +255,7 @@ on_consume(void *arg, const struct command *command)
 {
     struct home *home = arg;
     const struct cmd_consume *cmd = (const void *)command;
-    struct queue *queue = find_queue(home, cmd->queue);
+    struct queue *queue = home_queue(home, cmd->queue);
     struct consumer *consumer;
 
     if (queue == NULL) {
@@ -164,7 +268,7 @@ on_consume(void *arg, const struct command *command)
         return;
     }
     idmap_add(&home->consumers, consumer->id, consumer);
-    reply(home, cmd->channel, ANSWER_OK, queue->window.ready, queue->n_consumers);
+    reply(home, cmd->channel, ANSWER_OK, queue_ready(queue), queue->n_consumers);
     queue_start(consumer);
 }
 
@@ -206,35 +310,74 @@ on_credit(void *arg, const struct command *command)
         queue_credit(consumer, cmd->bytes);
 }
 
+/* False: its message is on a page that has to come first. */
+static bool
+answer_get(struct home *home, struct queue *queue, uint64_t channel, bool no_ack)
+{
+    struct cmd_got got = {.head.kind = CMD_got, .channel = channel, .queue = queue->id};
+
+    switch (queue_get(queue, &got.seq, &got.content, &got.redelivered)) {
+    case QUEUE_LATER:
+        return false;
+    case QUEUE_NOTHING:
+        reply(home, channel, ANSWER_EMPTY, 0, queue->n_consumers);
+        return true;
+    case QUEUE_GOT:
+        break;
+    }
+    got.shard = queue->settings.ref.shard;
+    got.messages = (uint32_t)queue_ready(queue);
+    post_send(home->post, id_worker(channel), &got.head);
+    if (no_ack) {
+        queue_settle(queue, SETTLE_ACK, &(struct seq_range){got.seq, got.seq}, 1);
+        store_look_at_queue(home, queue);
+    }
+    return true;
+}
+
 static void
 on_get(void *arg, const struct command *command)
 {
     struct home *home = arg;
     const struct cmd_get *cmd = (const void *)command;
-    struct queue *queue = find_queue(home, cmd->queue);
-    struct cmd_got got = {.head.kind = CMD_got, .channel = cmd->channel, .queue = cmd->queue};
+    struct queue *queue = home_queue(home, cmd->queue);
+    struct waiting_get *get;
 
     if (queue == NULL) {
         reply(home, cmd->channel, ANSWER_GONE, 0, 0);
         return;
     }
-    got.seq = queue_get(queue, &got.content, &got.redelivered);
-    if (got.seq == 0) {
-        reply(home, cmd->channel, ANSWER_EMPTY, 0, queue->n_consumers);
+    if (list_is_empty(&queue->gets) && answer_get(home, queue, cmd->channel, cmd->no_ack))
         return;
+    get = mem_new(struct waiting_get);
+    get->channel = cmd->channel;
+    get->no_ack = cmd->no_ack;
+    list_append(&queue->gets, &get->link);
+}
+
+/* A page has come: the gets that waited for it go first. */
+static void
+on_loaded(void *arg, struct queue *queue)
+{
+    struct home *home = arg;
+
+    while (!list_is_empty(&queue->gets)) {
+        struct waiting_get *get = container_of(queue->gets.next, struct waiting_get, link);
+
+        if (!answer_get(home, queue, get->channel, get->no_ack))
+            break;
+        list_remove(&get->link);
+        free(get);
     }
-    got.shard = queue->shard;
-    got.messages = (uint32_t)queue->window.ready;
-    post_send(home->post, id_worker(cmd->channel), &got.head);
-    if (cmd->no_ack)
-        queue_settle(queue, SETTLE_ACK, &(struct seq_range){got.seq, got.seq}, 1);
+    if (home->memory > home->memory_max)
+        worker_schedule(home->post->worker, WORKER_GATHER, &home->relief);
 }
 
 /* Check, then effect: whoever takes it out of the topology ends it. */
 static void
 delete_queue(struct home *home, struct queue *queue, const struct cmd_ask *cmd)
 {
-    size_t messages = queue->window.ready;
+    size_t messages = queue_ready(queue);
 
     if (cmd->if_unused && queue->n_consumers > 0)
         reply(home, cmd->channel, ANSWER_IN_USE, 0, 0);
@@ -254,7 +397,7 @@ on_ask(void *arg, const struct command *command)
     struct home *home = arg;
     const struct cmd_ask *cmd = (const void *)command;
     struct queue *queue =
-        cmd->removed ? idmap_find(&home->queues, cmd->queue) : find_queue(home, cmd->queue);
+        cmd->removed ? idmap_find(&home->queues, cmd->queue) : home_queue(home, cmd->queue);
 
     if (queue == NULL) {
         reply(home, cmd->channel, ANSWER_GONE, 0, 0);
@@ -262,10 +405,11 @@ on_ask(void *arg, const struct command *command)
     }
     switch (cmd->question) {
     case QUEUE_STAT:
-        reply(home, cmd->channel, ANSWER_OK, queue->window.ready, queue->n_consumers);
+        reply(home, cmd->channel, ANSWER_OK, queue_ready(queue), queue->n_consumers);
         break;
     case QUEUE_PURGE:
         reply(home, cmd->channel, ANSWER_OK, queue_purge(queue), queue->n_consumers);
+        store_look_at_queue(home, queue);
         break;
     case QUEUE_DELETE:
         delete_queue(home, queue, cmd);
@@ -276,14 +420,22 @@ on_ask(void *arg, const struct command *command)
 /* --- life ------------------------------------------------------------------------------ */
 
 struct home *
-home_new(struct post *post, struct topology *topology)
+home_new(struct post *post, struct topology *topology, const struct home_settings *settings,
+         const struct home_ops *ops, void *arg, struct err *err)
 {
     struct home *home = mem_new(struct home);
 
     home->post = post;
     home->topology = topology;
+    home->ops = ops;
+    home->ops_arg = arg;
+    home->memory_max = SIZE_MAX;
     idmap_init(&home->queues);
     idmap_init(&home->consumers);
+    if (settings != NULL && !store_open(home, settings, err)) {
+        home_free(home);
+        return NULL;
+    }
     post_handle(post, CMD_publish, on_publish, home);
     post_handle(post, CMD_settle, on_settle, home);
     post_handle(post, CMD_consume, on_consume, home);
@@ -303,11 +455,17 @@ home_free(struct home *home)
     if (home == NULL)
         return;
     for (size_t at = 0; (queue = idmap_next(&home->queues, &at)) != NULL;) {
-        queue_fini(queue);
+        struct list *link;
+
+        while ((link = list_take_first(&queue->gets)) != NULL)
+            free(container_of(link, struct waiting_get, link));
+        queue_fini(queue, !queue->settings.durable);
         free(queue);
     }
     idmap_fini(&home->queues);
     idmap_fini(&home->consumers);
+    free(home->targets);
+    store_close(home);
     free(home);
 }
 

@@ -3,21 +3,168 @@
 #include <assert.h>
 
 #include "lepus/base/mem.h"
+#include "lepus/wire/props.h"
+
+enum { LEVELS = 256 };
+
+/* Of a queue with x-max-priority: made when first used. */
+struct queue_levels {
+    struct backlog *at[LEVELS];     /* at[0]: the queue's plain one */
+    uint64_t occupied[LEVELS / 64]; /* bit l: level l may have something ready */
+};
+
+/* --- levels ---------------------------------------------------------------------------- */
+
+static void
+init_backlog(struct queue *queue, struct backlog *backlog, uint8_t level)
+{
+    struct backlog_settings settings = {
+        .id = backlog_id(queue->id, level),
+        .queue = queue,
+        .durable = queue->settings.durable,
+        .account = queue->settings.account,
+        .store = queue->settings.store,
+    };
+
+    backlog_init(backlog, &settings, &queue->backlog_ops, queue->ops_arg);
+}
+
+static void on_loaded(void *arg, struct backlog *backlog);
 
 void
-queue_init(struct queue *queue, const struct queue_ref *ref, bool auto_delete,
-           const struct queue_ops *ops, void *ops_arg)
+queue_init(struct queue *queue, const struct queue_settings *settings, const struct queue_ops *ops,
+           void *ops_arg)
 {
     *queue = (struct queue){
-        .id = ref->id,
-        .shard = ref->shard,
-        .auto_delete = auto_delete,
+        .id = settings->ref.id,
+        .settings = *settings,
         .ops = ops,
+        .backlog_ops = ops->backlog,
         .ops_arg = ops_arg,
     };
-    window_init(&queue->window);
+    queue->backlog_ops.loaded = on_loaded;
+    init_backlog(queue, &queue->plain, 0);
+    if (settings->max_priority > 0) {
+        queue->levels = mem_new(struct queue_levels);
+        queue->levels->at[0] = &queue->plain;
+    }
     list_init(&queue->line);
     list_init(&queue->all);
+    list_init(&queue->gets);
+}
+
+struct backlog *
+queue_level(struct queue *queue, uint8_t level)
+{
+    struct backlog **at;
+
+    if (level == 0)
+        return &queue->plain;
+    if (level > queue->settings.max_priority)
+        return NULL;
+    at = &queue->levels->at[level];
+    if (*at == NULL) {
+        *at = mem_new(struct backlog);
+        init_backlog(queue, *at, level);
+    }
+    return *at;
+}
+
+void
+queue_each_level(struct queue *queue, void (*each)(void *arg, struct backlog *backlog), void *arg)
+{
+    each(arg, &queue->plain);
+    for (unsigned l = 1; queue->levels != NULL && l <= queue->settings.max_priority; l++)
+        if (queue->levels->at[l] != NULL)
+            each(arg, queue->levels->at[l]);
+}
+
+/* The level may have something ready from now on. */
+static void
+occupy(struct queue *queue, const struct backlog *backlog)
+{
+    uint8_t level = backlog_id_level(backlog->id);
+
+    if (queue->levels != NULL)
+        queue->levels->occupied[level / 64] |= UINT64_C(1) << level % 64;
+}
+
+/* The highest level that has something ready, or NULL. */
+static struct backlog *
+first_level(struct queue *queue)
+{
+    struct queue_levels *levels = queue->levels;
+
+    if (levels == NULL)
+        return queue->plain.window.ready > 0 ? &queue->plain : NULL;
+    for (int word = LEVELS / 64; word-- > 0;) {
+        while (levels->occupied[word] != 0) {
+            int bit = 63 - __builtin_clzll(levels->occupied[word]);
+            struct backlog *backlog = levels->at[word * 64 + bit];
+
+            if (backlog != NULL && backlog->window.ready > 0)
+                return backlog;
+            levels->occupied[word] &= ~(UINT64_C(1) << bit);
+        }
+    }
+    return NULL;
+}
+
+size_t
+queue_ready(const struct queue *queue)
+{
+    size_t n = queue->plain.window.ready;
+
+    for (unsigned l = 1; queue->levels != NULL && l <= queue->settings.max_priority; l++)
+        if (queue->levels->at[l] != NULL)
+            n += queue->levels->at[l]->window.ready;
+    return n;
+}
+
+size_t
+queue_unacked(const struct queue *queue)
+{
+    size_t n = queue->plain.window.unacked;
+
+    for (unsigned l = 1; queue->levels != NULL && l <= queue->settings.max_priority; l++)
+        if (queue->levels->at[l] != NULL)
+            n += queue->levels->at[l]->window.unacked;
+    return n;
+}
+
+static void
+occupy_if_ready(void *arg, struct backlog *backlog)
+{
+    if (backlog->window.ready > 0)
+        occupy(arg, backlog);
+}
+
+void
+queue_restored(struct queue *queue)
+{
+    queue_each_level(queue, occupy_if_ready, queue);
+}
+
+/* Where a publish goes: its priority, at most the queue's highest. */
+static struct backlog *
+level_of(struct queue *queue, struct publish *publish)
+{
+    struct view priority;
+
+    if (queue->levels == NULL)
+        return &queue->plain;
+    if (publish->priority < 0)
+        publish->priority =
+            props_find(publish->content->properties, PROP_priority, &priority) ? priority.at[0] : 0;
+    return queue_level(queue, publish->priority < queue->settings.max_priority
+                                  ? (uint8_t)publish->priority
+                                  : queue->settings.max_priority);
+}
+
+static uint64_t
+outer_seq(const struct backlog *backlog, uint64_t seq)
+{
+    return level_seq(backlog_id_level(backlog->id), seq);
 }
 
 /* --- consumers ------------------------------------------------------------------------- */
@@ -76,16 +223,20 @@ count_delivery(struct consumer *c, const struct content *content)
 }
 
 static void
-deliver_taken(struct queue *queue, struct consumer *c, uint64_t seq)
+deliver_taken(struct queue *queue, struct consumer *c, struct backlog *backlog, uint64_t seq)
 {
-    struct slot *slot = window_slot(&queue->window, seq);
+    const struct slot *slot = backlog_take(backlog, seq, c, !c->no_ack);
     struct message *message = message_ref(slot->message);
     struct content content = message_content(message);
 
     count_delivery(c, &content);
-    queue->ops->deliver(queue->ops_arg, c, seq, slot->redelivered, &content);
-    if (c->no_ack)
-        window_settle(&queue->window, seq);
+    queue->ops->deliver(queue->ops_arg, c, outer_seq(backlog, seq), slot->redelivered, &content);
+    if (c->no_ack) {
+        struct settled_run run = {0};
+
+        backlog_settle(backlog, &run, seq);
+        backlog_end_run(backlog, &run);
+    }
     message_unref(&message);
 }
 
@@ -93,39 +244,58 @@ deliver_taken(struct queue *queue, struct consumer *c, uint64_t seq)
 static void
 deliver_ready(struct queue *queue)
 {
+    struct backlog *backlog;
     struct consumer *c;
 
     if (queue->is_delivering)
         return; /* the loop below, further up the stack, goes on */
     queue->is_delivering = true;
-    while (queue->window.ready > 0 && (c = first_in_line(queue)) != NULL)
-        deliver_taken(queue, c, window_take(&queue->window, c));
+    while ((c = first_in_line(queue)) != NULL && (backlog = first_level(queue)) != NULL) {
+        uint64_t seq = backlog_first(backlog);
+
+        if (seq == 0)
+            break; /* on_loaded goes on */
+        deliver_taken(queue, c, backlog, seq);
+    }
     queue->is_delivering = false;
 }
 
-bool
-queue_publish(struct queue *queue, const struct content *content, struct message **made)
+static void
+on_loaded(void *arg, struct backlog *backlog)
 {
-    struct consumer *c = queue->window.ready == 0 ? first_in_line(queue) : NULL;
-    uint64_t seq;
+    struct queue *queue = backlog->queue;
+
+    (void)arg;
+    queue->ops->loaded(queue->ops_arg, queue);
+    deliver_ready(queue);
+}
+
+enum queue_kept
+queue_publish(struct queue *queue, struct publish *publish, struct backlog **out_backlog,
+              uint64_t *out_seq)
+{
+    struct consumer *c = first_level(queue) == NULL ? first_in_line(queue) : NULL;
+    struct backlog *backlog;
 
     if (c != NULL && c->no_ack) {
-        count_delivery(c, content);
-        queue->ops->deliver(queue->ops_arg, c, 0, false, content);
-        return true;
+        count_delivery(c, publish->content);
+        queue->ops->deliver(queue->ops_arg, c, 0, false, publish->content);
+        return QUEUE_PASSED;
     }
-    if (*made == NULL)
-        *made = message_new(content);
-    if (*made == NULL)
-        return false;
+    if (publish->made == NULL)
+        publish->made = message_new(publish->content, publish->persistent, queue->settings.account);
+    if (publish->made == NULL)
+        return QUEUE_REFUSED;
+    *out_backlog = backlog = level_of(queue, publish);
     if (c == NULL) {
-        window_push(&queue->window, *made);
-        return true;
+        *out_seq = backlog_push(backlog, publish->made);
+        occupy(queue, backlog);
+        return QUEUE_KEPT;
     }
-    seq = window_push_taken(&queue->window, *made, c);
-    count_delivery(c, content);
-    queue->ops->deliver(queue->ops_arg, c, seq, false, content);
-    return true;
+    *out_seq = backlog_push_taken(backlog, publish->made, c);
+    count_delivery(c, publish->content);
+    queue->ops->deliver(queue->ops_arg, c, outer_seq(backlog, *out_seq), false, publish->content);
+    return QUEUE_KEPT;
 }
 
 struct consumer *
@@ -214,9 +384,10 @@ release_taker(struct slot *slot)
 }
 
 static void
-settle_one(struct queue *queue, enum settle_how how, uint64_t seq)
+settle_one(struct queue *queue, enum settle_how how, struct backlog *backlog,
+           struct settled_run *run, uint64_t seq)
 {
-    struct slot *slot = window_slot(&queue->window, seq);
+    struct slot *slot = window_slot(&backlog->window, seq);
 
     if (slot == NULL || slot->state != SLOT_UNACKED)
         return;
@@ -224,61 +395,141 @@ settle_one(struct queue *queue, enum settle_how how, uint64_t seq)
     switch (how) {
     case SETTLE_ACK:
     case SETTLE_DISCARD:
-        window_settle(&queue->window, seq);
+        backlog_settle(backlog, run, seq);
         break;
     case SETTLE_REQUEUE:
-        window_return(&queue->window, seq, true);
+        window_return(&backlog->window, seq, true);
+        occupy(queue, backlog);
         break;
     case SETTLE_UNSENT:
-        window_return(&queue->window, seq, false);
+        window_return(&backlog->window, seq, false);
+        occupy(queue, backlog);
         break;
     }
+}
+
+/* Both ends of a range are of one level. */
+static void
+settle_range(struct queue *queue, enum settle_how how, const struct seq_range *range)
+{
+    struct backlog *backlog = queue_level(queue, backlog_id_level(range->first));
+    uint64_t first = backlog_id_queue(range->first), last = backlog_id_queue(range->last);
+    struct settled_run run = {0};
+
+    if (backlog == NULL)
+        return;
+    for (uint64_t seq = first; seq <= last && seq < window_tail(&backlog->window); seq++)
+        settle_one(queue, how, backlog, &run, seq);
+    backlog_end_run(backlog, &run);
 }
 
 void
 queue_settle(struct queue *queue, enum settle_how how, const struct seq_range *ranges, size_t n)
 {
-    for (size_t i = 0; i < n; i++) {
-        uint64_t first = ranges[i].first, last = ranges[i].last;
-
-        for (uint64_t seq = first; seq <= last && seq < queue->window.tail; seq++)
-            settle_one(queue, how, seq);
-    }
+    for (size_t i = 0; i < n; i++)
+        settle_range(queue, how, &ranges[i]);
     deliver_ready(queue);
 }
 
-uint64_t
-queue_get(struct queue *queue, struct content *out, bool *out_redelivered)
+enum queue_got
+queue_get(struct queue *queue, uint64_t *out_seq, struct content *out, bool *out_redelivered)
 {
-    uint64_t seq = window_take(&queue->window, NULL);
+    struct backlog *backlog = first_level(queue);
     const struct slot *slot;
+    uint64_t seq;
 
+    if (backlog == NULL)
+        return QUEUE_NOTHING;
+    seq = backlog_first(backlog);
     if (seq == 0)
-        return 0;
-    slot = window_slot(&queue->window, seq);
+        return QUEUE_LATER;
+    slot = backlog_take(backlog, seq, NULL, true);
+    *out_seq = outer_seq(backlog, seq);
     *out = message_content(slot->message);
     *out_redelivered = slot->redelivered;
-    return seq;
+    return QUEUE_GOT;
+}
+
+static void
+purge_level(void *arg, struct backlog *backlog)
+{
+    size_t *purged = arg;
+
+    *purged += backlog_purge(backlog);
 }
 
 size_t
 queue_purge(struct queue *queue)
 {
-    return window_purge(&queue->window);
+    size_t purged = 0;
+
+    queue_each_level(queue, purge_level, &purged);
+    return purged;
+}
+
+/* --- the end --------------------------------------------------------------------------- */
+
+static void
+release_takers(void *arg, struct backlog *backlog)
+{
+    struct window *window = &backlog->window;
+    struct slot *slot;
+
+    (void)arg;
+    for (uint64_t seq = window->front.first; seq < window->front.end; seq++)
+        if ((slot = window_slot(window, seq)) != NULL && slot->state == SLOT_UNACKED)
+            release_taker(slot);
+    for (size_t at = 0; (slot = idmap_next(&window->stragglers, &at)) != NULL;)
+        if (slot->state == SLOT_UNACKED)
+            release_taker(slot);
+}
+
+static void
+fini_level(void *arg, struct backlog *backlog)
+{
+    const bool *forget = arg;
+
+    backlog_fini(backlog, *forget);
+    if (backlog != &backlog->queue->plain)
+        free(backlog);
 }
 
 void
-queue_fini(struct queue *queue)
+queue_fini(struct queue *queue, bool forget)
 {
-    for (uint64_t seq = queue->window.head; seq < queue->window.tail; seq++) {
-        struct slot *slot = window_slot(&queue->window, seq);
-
-        if (slot != NULL && slot->state == SLOT_UNACKED)
-            release_taker(slot);
-    }
+    queue_each_level(queue, release_takers, NULL);
     list_each_safe (at, &queue->all)
         queue_cancel(queue, container_of(at, struct consumer, all));
-    window_fini(&queue->window);
+    queue_each_level(queue, fini_level, &forget);
+    free(queue->levels);
+}
+
+static void
+check_levels(const struct queue *queue)
+{
+    window_check(&queue->plain.window);
+    for (unsigned l = 1; queue->levels != NULL && l <= queue->settings.max_priority; l++) {
+        const struct backlog *backlog = queue->levels->at[l];
+
+        if (backlog == NULL)
+            continue;
+        window_check(&backlog->window);
+        assert(backlog->window.ready == 0 ||
+               (queue->levels->occupied[l / 64] & UINT64_C(1) << l % 64) != 0);
+    }
+}
+
+static bool
+is_reading(const struct queue *queue)
+{
+    bool yes = queue->plain.pages != NULL && pages_is_reading(queue->plain.pages);
+
+    for (unsigned l = 1; queue->levels != NULL && l <= queue->settings.max_priority; l++) {
+        const struct backlog *backlog = queue->levels->at[l];
+
+        yes |= backlog != NULL && backlog->pages != NULL && pages_is_reading(backlog->pages);
+    }
+    return yes;
 }
 
 void
@@ -288,7 +539,7 @@ queue_check(const struct queue *queue)
     size_t unacked = 0;
     const struct consumer *before = NULL;
 
-    window_check(&queue->window);
+    check_levels(queue);
     list_each (at, &queue->all) {
         const struct consumer *c = container_of(at, struct consumer, all);
 
@@ -307,6 +558,6 @@ queue_check(const struct queue *queue)
         before = c;
     }
     assert(consumers == queue->n_consumers && able == in_line);
-    assert(unacked <= queue->window.unacked);
-    assert(queue->window.ready == 0 || able == 0);
+    assert(unacked <= queue_unacked(queue));
+    assert(queue_ready(queue) == 0 || able == 0 || is_reading(queue));
 }

@@ -63,6 +63,7 @@ enum settle_how {
 struct cmd_settle {
     struct command head;
     uint64_t queue;
+    uint64_t channel; /* who wants a confirm, of number 0, when it is safe (a transaction); or 0 */
     enum settle_how how;
     struct view ranges; /* an array of struct seq_range */
 };
@@ -121,10 +122,12 @@ struct cmd_ask {
 
 /* --- queue to channel ------------------------------------------------------------------ */
 
-/* The publish with that number is in all its queues of one home, or refused by one. */
+/* The publishes with these numbers are in all their queues of one home, as safe as they are to be,
+ * or each was refused by one. */
 struct cmd_confirm {
     struct command head;
-    uint64_t channel, confirm;
+    uint64_t channel, first;
+    uint32_t count;
     bool ok;
 };
 

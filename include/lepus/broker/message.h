@@ -14,19 +14,31 @@
 
 #include <stdint.h>
 
+#include "lepus/store/record.h"
 #include "lepus/wire/content.h"
 
 struct message {
     uint32_t refs;
     uint16_t exchange_len, routing_key_len;
     uint32_t properties_len;
-    uint32_t body_len; /* of an inline body */
-    struct blob *blob; /* of a large one */
-    uint8_t octets[];  /* exchange, routing key, properties, inline body */
+    uint32_t body_len;   /* of an inline body */
+    struct blob *blob;   /* of a large one */
+    size_t *account;     /* counts the octets of the messages of one home; or NULL */
+    uint64_t expires_ms; /* wall clock; 0: never */
+    bool persistent;     /* delivery_mode 2 */
+    uint8_t octets[];    /* exchange, routing key, properties, inline body */
 };
 
-/* One reference, the caller's. NULL when there is no memory. */
-struct message *message_new(const struct content *content);
+/* One reference, the caller's. Adds its size to *account, and takes it off when the last reference
+ * goes. NULL when there is no memory. */
+struct message *message_new(const struct content *content, bool persistent, size_t *account);
+
+/* The same of what was read from the disk; a large body gets a blob, so that it goes into outputs
+ * by reference. */
+struct message *message_of_record(const struct record_message *record, size_t *account);
+
+/* Whether its publisher wants it to survive. */
+bool content_is_persistent(const struct content *content);
 
 /* Views that stay good as long as a reference does. */
 struct content message_content(const struct message *message);

@@ -1,25 +1,29 @@
 /*
  * queue: ready messages in order, and the consumers that wait for them.
  *
- * Owned by its home worker, known only to home.c. The messages are in a window (window.h). A
- * consumer is *able* while it is not stopped by its channel, holds fewer unsettled deliveries
+ * Owned by its home worker, known only to home.c. The messages are in one backlog (backlog.h), or
+ * with x-max-priority in one for each priority, of which the highest that has something is served
+ * first. Outside, a message's seq says its priority, too: in its top octet (level_seq).
+ *
+ * A consumer is *able* while it is not stopped by its channel, holds fewer unsettled deliveries
  * than its prefetch, and has window left (octets under way to another worker). Able consumers stand
  * in one line, higher priority first, and within a priority whoever was served last stands last:
  * round-robin.
  *
- * What always holds between two commands: no message is READY while a consumer is able. So a
- * message that arrives goes straight to the first in line, if there is one; without
- * acknowledgement it is never even kept (its delivery has seq 0).
+ * What always holds between two commands: no message is READY while a consumer is able, unless the
+ * queue waits for the page that holds the first of them. So a message that arrives goes straight to
+ * the first in line, if there is one; without acknowledgement it is never even kept (its delivery
+ * has seq 0).
  *
- * Deliveries leave through the struct of functions given to queue_init; they may come back
- * with queue_flow for the same consumer before they return, and with nothing else.
+ * Deliveries leave through the struct of functions given to queue_init; they may come back with
+ * queue_flow for the same consumer before they return, and with nothing else.
  */
 #ifndef LEPUS_BROKER_QUEUE_H
 #define LEPUS_BROKER_QUEUE_H
 
 #include "lepus/base/list.h"
+#include "lepus/broker/backlog.h"
 #include "lepus/broker/command.h"
-#include "lepus/broker/window.h"
 
 struct queue;
 struct consumer;
@@ -27,6 +31,9 @@ struct consumer;
 struct queue_ops {
     void (*deliver)(void *arg, const struct consumer *consumer, uint64_t seq, bool redelivered,
                     const struct content *content);
+    /* A page has come: queue_get may be asked again. */
+    void (*loaded)(void *arg, struct queue *queue);
+    struct backlog_ops backlog; /* its `loaded` is the queue's own */
 };
 
 struct consumer {
@@ -42,31 +49,77 @@ struct consumer {
     bool no_ack, exclusive, stopped, has_window;
 };
 
+struct queue_settings {
+    struct queue_ref ref;
+    bool durable, auto_delete;
+    uint8_t max_priority;
+    uint64_t ticket;          /* of a durable one: until that is committed, nothing in it is safe */
+    size_t *account;          /* where its messages' octets are counted; may be NULL */
+    struct page_store *store; /* may be NULL: stays in memory */
+};
+
+struct queue_levels;
+
 struct queue {
     uint64_t id;
-    uint32_t shard;
-    bool auto_delete;
+    struct queue_settings settings;
     bool had_consumer;
-    bool is_delivering; /* guards deliver_ready against itself */
-    struct window window;
-    struct list line; /* able consumers */
+    bool is_delivering;          /* guards deliver_ready against itself */
+    struct backlog plain;        /* level 0, and all there is without priorities */
+    struct queue_levels *levels; /* the others; NULL without priorities */
+    struct list line;            /* able consumers */
     struct list all;
     uint32_t n_consumers;
     struct consumer *exclusive;
     const struct queue_ops *ops;
+    struct backlog_ops backlog_ops;
     void *ops_arg;
+    struct list gets; /* home's: basic.gets that wait for a page */
 };
 
-void queue_init(struct queue *queue, const struct queue_ref *ref, bool auto_delete,
+/* A message's seq as others know it. */
+static inline uint64_t
+level_seq(uint8_t level, uint64_t seq)
+{
+    return (uint64_t)level << 56 | seq;
+}
+
+void queue_init(struct queue *queue, const struct queue_settings *settings,
                 const struct queue_ops *ops, void *ops_arg);
 
-/* Drops all messages and detaches all consumers, whose refs of unacked slots end too. */
-void queue_fini(struct queue *queue);
+/* Drops all messages and detaches all consumers, whose refs of unacked slots end too. With
+ * `forget` its pages go as well. */
+void queue_fini(struct queue *queue, bool forget);
 
-/* Delivers or keeps. *made is the message if somebody made it already from this content (one
- * publish, many queues), and is filled when it is made here; the reference is the caller's.
- * False when there is no memory to keep it. */
-bool queue_publish(struct queue *queue, const struct content *content, struct message **made);
+size_t queue_ready(const struct queue *queue);
+size_t queue_unacked(const struct queue *queue);
+
+/* The backlog of a level, made when it is not there yet; NULL when the queue has no such level. */
+struct backlog *queue_level(struct queue *queue, uint8_t level);
+
+/* Calls each for every backlog that there is. */
+void queue_each_level(struct queue *queue, void (*each)(void *arg, struct backlog *backlog),
+                      void *arg);
+
+/* Messages came by backlog_restore_message: they are served from now on. */
+void queue_restored(struct queue *queue);
+
+/* One publish, maybe for many queues. */
+struct publish {
+    const struct content *content;
+    bool persistent;
+    int priority;         /* -1: not looked at yet */
+    struct message *made; /* once somebody keeps it; the reference is the caller's */
+};
+
+enum queue_kept {
+    QUEUE_REFUSED, /* no memory */
+    QUEUE_PASSED,  /* delivered, and settled by that */
+    QUEUE_KEPT     /* in *out_backlog, as *out_seq */
+};
+
+enum queue_kept queue_publish(struct queue *queue, struct publish *publish,
+                              struct backlog **out_backlog, uint64_t *out_seq);
 
 /* Attaches, as if stopped until queue_start: what must precede the first delivery is sent in
  * between. NULL when somebody consumes exclusively, or somebody consumes and this one wants to. */
@@ -82,9 +135,11 @@ void queue_credit(struct consumer *consumer, uint64_t bytes);
 void queue_settle(struct queue *queue, enum settle_how how, const struct seq_range *ranges,
                   size_t n);
 
-/* Takes the first ready message for basic.get, UNACKED from now; 0 when there is none. *out is
- * borrowed until the seq is settled. */
-uint64_t queue_get(struct queue *queue, struct content *out, bool *out_redelivered);
+/* Takes the first ready message for basic.get, UNACKED from now; *out is borrowed until the seq is
+ * settled. */
+enum queue_got { QUEUE_NOTHING, QUEUE_GOT, QUEUE_LATER /* after ops->loaded */ };
+enum queue_got queue_get(struct queue *queue, uint64_t *out_seq, struct content *out,
+                         bool *out_redelivered);
 
 size_t queue_purge(struct queue *queue);
 

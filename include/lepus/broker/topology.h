@@ -160,6 +160,10 @@ struct queue_description {
 bool topology_queue_describe(struct topology *topology, uint64_t id, struct queue_description *out);
 void queue_description_fini(struct queue_description *description);
 
+/* Under the read lock: each must not come back here. */
+void topology_each_durable_queue(struct topology *topology, void (*each)(void *arg, uint64_t id),
+                                 void *arg);
+
 /* Removes the entry and all bindings to it, and the auto-delete exchanges that this leaves
  * unbound. True for the one caller that removed it. */
 bool topology_queue_remove(struct topology *topology, uint64_t id);

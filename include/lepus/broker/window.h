@@ -2,16 +2,25 @@
  * window: the messages of one queue, as a sequence.
  *
  * Every message gets the next seq (from 1). Its slot is READY, UNACKED or GONE; slot_enter() in
- * window.c alone changes which, and keeps the counts. The window spans [head, tail): head moves
- * over what is GONE. Messages are taken in order of seq:
+ * window.c alone changes which, and keeps the counts. The window spans [head, tail). A short one is
+ * all in memory; of a long one the middle is on pages (pages.h), without slots:
  *
- *       head            next             tail
- *        |  taken before  |  never taken   |
- *        U . U U R . U R   R R R R . R R R        (. GONE)
- *              `---`--- returned: a heap, always taken first, smallest seq first
+ *      head         next        edge                          back           tail
+ *       |  taken     | never     |  READY, on pages           |  READY        |
+ *       |  before    | taken     |                            |               |
+ *       |------- front ----------|......... middle ...........|---- back -----|
+ *         U . U U R . U R R R R R                               R R R R R R R R     (. GONE)
+ *             `---`--- returned: a heap, always taken first, smallest seq first
  *
- * so a message that is given back returns to its original place. All verbs are O(1) but for
- * returned ones (O(log n) in how many wait). An empty window keeps almost no memory.
+ * so a message that is given back returns to its original place. While there is a middle, what
+ * is new goes to the back; when the middle has been brought in or is gone, the back becomes the
+ * front's end. Slots that stay when thousands behind them have gone are *stragglers*: they move
+ * to a map, so that one message that nobody settles does not hold a ring of millions.
+ *
+ * A slot that is not GONE may have no message: then that is on a page, and window_fill brings it.
+ * What is on pages is the queue's to know: everything below the seq up to which it wrote. All verbs
+ * are O(1) but for returned ones (O(log n) in how many wait). An empty window keeps almost no
+ * memory.
  *
  * Owned by its queue's home worker. window_check recounts; tests call it after each step.
  */
@@ -22,28 +31,53 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lepus/base/map.h"
 #include "lepus/broker/message.h"
+#include "lepus/store/record.h"
 
 enum slot_state { SLOT_GONE, SLOT_READY, SLOT_UNACKED };
 
 struct slot {
-    struct message *message; /* one reference while not GONE */
+    struct message *message; /* one reference, or NULL: GONE, or only on a page */
     void *taker;             /* UNACKED: who took it, the queue's business */
     uint8_t state;           /* a slot_state */
     bool redelivered;        /* was delivered before */
+    bool persistent;
+};
+
+/* Slots of [first, end), each at its seq & mask. */
+struct ring {
+    struct slot *slots; /* NULL: none yet */
+    uint64_t mask;
+    uint64_t first, end;
 };
 
 struct window {
-    struct slot *slots; /* a ring of mask + 1; NULL: none yet */
-    uint64_t mask;
-    uint64_t head, next, tail;
-    uint64_t *returned; /* a heap of seqs; may hold some that are READY no more */
+    struct ring front, back;
+    uint64_t next;           /* in the front: nothing from here on was ever taken */
+    struct idmap stragglers; /* slots below the front, by seq */
+    uint64_t *returned;      /* a heap of seqs; may hold some that are READY no more */
     size_t n_returned, returned_size;
     size_t ready, unacked;
+    size_t middle;          /* of the ready ones, those without a slot */
+    struct seq_range *gone; /* parts of the middle that were settled before a restart */
+    size_t n_gone, gone_at;
 };
 
 void window_init(struct window *window);
 void window_fini(struct window *window); /* drops every message */
+
+static inline uint64_t
+window_tail(const struct window *window)
+{
+    return window->back.end;
+}
+
+static inline bool
+window_is_empty(const struct window *window)
+{
+    return window->ready == 0 && window->unacked == 0;
+}
 
 /* Appends a READY message, with a reference of its own; its seq. */
 uint64_t window_push(struct window *window, struct message *message);
@@ -51,21 +85,82 @@ uint64_t window_push(struct window *window, struct message *message);
 /* Appends one that is taken at once; only when nothing is READY. */
 uint64_t window_push_taken(struct window *window, struct message *message, void *taker);
 
-/* Takes the first READY message: UNACKED from now. 0 when nothing is READY. */
-uint64_t window_take(struct window *window, void *taker);
+/* The seq of the first READY message. 0: there is none, or it is in the middle, from the edge on.
+ * Its slot may have no message. */
+uint64_t window_peek(struct window *window);
 
-/* The slot of a seq that is READY or UNACKED, or NULL. Borrowed until the next push. */
+/* READY -> UNACKED, of the seq that window_peek just gave; its slot, borrowed until the next push.
+ */
+struct slot *window_take(struct window *window, uint64_t seq, void *taker);
+
+/* The slot of a seq that is READY or UNACKED and not in the middle, or NULL. Borrowed until the
+ * next push. */
 struct slot *window_slot(struct window *window, uint64_t seq);
 
 /* UNACKED -> GONE. False when it is not UNACKED. */
 bool window_settle(struct window *window, uint64_t seq);
 
+/* READY -> GONE, of a seq that has a slot and is READY. */
+void window_drop(struct window *window, uint64_t seq);
+
 /* UNACKED -> READY, at its original place. `delivered`: mark it redelivered. False when it is
  * not UNACKED. */
 bool window_return(struct window *window, uint64_t seq, bool delivered);
 
-/* All READY -> GONE; how many. */
-size_t window_purge(struct window *window);
+/* All READY -> GONE; how many. Each range of them is told first, in no order. */
+typedef void window_range(void *arg, uint64_t first, uint64_t last);
+size_t window_purge(struct window *window, window_range *tell, void *arg);
+
+/* --- pages ----------------------------------------------------------------------------- */
+
+/* Calls each for every slot from `from` on that has a message, in order of seq. */
+typedef void window_each_slot(void *arg, uint64_t seq, const struct slot *slot);
+void window_each(struct window *window, uint64_t from, window_each_slot *each, void *arg);
+
+/* Everything is on pages: what was never taken loses its slot and goes to the middle. With
+ * `bodies` the other slots lose their messages too. */
+void window_spill(struct window *window, bool bodies);
+
+/* The first seq of the middle, when there is one. */
+static inline uint64_t
+window_edge(const struct window *window)
+{
+    return window->front.end;
+}
+
+/* How many messages of the front were never taken. */
+static inline size_t
+window_front_left(const struct window *window)
+{
+    return (size_t)(window->front.end - window->next);
+}
+
+/* A message that came from a page: for a slot without one, or for the middle's next place. Takes a
+ * reference of its own when it is wanted; false when it is not. */
+bool window_wants(struct window *window, uint64_t seq);
+void window_fill(struct window *window, uint64_t seq, struct message *message, bool redelivered);
+
+/* What the middle has left up to `last` does not come any more: `lost` of it was counted. */
+void window_skip(struct window *window, uint64_t last, size_t lost);
+
+/* The ring is full, and most of it is GONE: window_evacuate helps. Call it when everything is on
+ * pages. */
+bool window_is_sparse(const struct window *window);
+void window_evacuate(struct window *window);
+
+/* --- after a restart -------------------------------------------------------------------- */
+
+/* Of an empty window: a middle of `count` messages in [first, end); what `gone` (taken) says is
+ * not there. */
+void window_restore(struct window *window, uint64_t first, uint64_t end, size_t count,
+                    struct seq_range *gone, size_t n_gone);
+
+/* The next push gets at least this seq. */
+void window_skip_to(struct window *window, uint64_t seq);
+
+/* Of [from, to): the ranges without a live message, in order. */
+void window_gone_ranges(struct window *window, uint64_t from, uint64_t to, window_range *tell,
+                        void *arg);
 
 void window_check(const struct window *window);
 

@@ -1,8 +1,12 @@
 /*
  * The queue: what is delivered to whom, in what order, and what comes back; then random lives
- * against a model that is a plain list.
+ * against a model that is a plain list, with its messages in memory, on pages and across restarts.
  */
 #include "unit.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <unistd.h>
 
 #include "lepus/base/mem.h"
 #include "lepus/broker/queue.h"
@@ -32,37 +36,134 @@ on_deliver(void *arg, const struct consumer *consumer, uint64_t seq, bool redeli
     memcpy(&d->body, content->body.at, sizeof(d->body));
 }
 
-static const struct queue_ops ops = {.deliver = on_deliver};
+static void
+on_settled(void *arg, struct backlog *backlog, uint64_t first, uint64_t last)
+{
+    (void)arg;
+    (void)backlog;
+    assert_true(first > 0 && first <= last);
+}
+
+static void
+on_delivered(void *arg, struct backlog *backlog, uint64_t seq)
+{
+    (void)arg;
+    assert_true(seq <= backlog->delivered_mark);
+}
+
+static void
+on_grew(void *arg, struct backlog *backlog)
+{
+    (void)arg;
+    (void)backlog;
+}
+
+static void
+on_loaded(void *arg, struct queue *queue)
+{
+    (void)arg;
+    (void)queue;
+}
+
+static const struct queue_ops ops = {
+    .deliver = on_deliver,
+    .loaded = on_loaded,
+    .backlog = {.settled = on_settled, .delivered = on_delivered, .grew = on_grew},
+};
 
 struct fixture {
     struct queue queue;
     struct outbox *out;
+    size_t memory;
+    struct disk *disk; /* manual; NULL: a queue without pages */
+    struct page_store *store;
+    char dir[64];
 };
+
+static void
+init_queue(struct fixture *f)
+{
+    struct queue_settings settings = {
+        .ref = {.id = 1}, .durable = true, .account = &f->memory, .store = f->store};
+
+    queue_init(&f->queue, &settings, &ops, f->out);
+}
 
 static void
 setup(struct fixture *f)
 {
-    f->out = mem_new(struct outbox);
-    queue_init(&f->queue, &(struct queue_ref){.id = 1}, false, &ops, f->out);
+    *f = (struct fixture){.out = mem_new(struct outbox)};
+    init_queue(f);
+}
+
+static void
+setup_paged(struct fixture *f)
+{
+    struct err err;
+
+    *f = (struct fixture){.out = mem_new(struct outbox), .dir = "/tmp/lepus-queue-XXXXXX"};
+    assert_non_null(mkdtemp(f->dir));
+    f->disk = disk_new(NULL, "pages");
+    f->store = page_store_new(f->dir, &file_posix, f->disk, 16, NULL, NULL, &err);
+    assert_non_null(f->store);
+    init_queue(f);
+}
+
+static void
+settle_disk(struct fixture *f)
+{
+    while (disk_step(f->disk))
+        queue_check(&f->queue);
+}
+
+static void
+remove_tree(const char *path)
+{
+    DIR *dir = opendir(path);
+    const struct dirent *entry;
+    char inner[1024];
+
+    if (dir == NULL) {
+        unlink(path);
+        return;
+    }
+    while ((entry = readdir(dir)) != NULL) {
+        if (entry->d_name[0] == '.')
+            continue;
+        snprintf(inner, sizeof(inner), "%.500s/%.255s", path, entry->d_name);
+        remove_tree(inner);
+    }
+    closedir(dir);
+    rmdir(path);
 }
 
 static void
 teardown(struct fixture *f)
 {
-    queue_fini(&f->queue);
+    queue_fini(&f->queue, true);
     free(f->out);
+    if (f->disk != NULL) {
+        while (disk_step(f->disk))
+            continue;
+        page_store_free(f->store);
+        disk_free(f->disk);
+        remove_tree(f->dir);
+    }
+    assert_int_equal(f->memory, 0);
 }
 
 static void
 publish(struct fixture *f, uint64_t body)
 {
     static const uint8_t no_properties[2];
-    struct content content = {
-        .properties = view_of(no_properties, 2), .body = view_of(&body, sizeof(body))};
-    struct message *made = NULL;
+    struct content content = {.properties = view_of(no_properties, 2),
+                              .body = view_of(&body, sizeof(body))};
+    struct publish publish = {.content = &content, .persistent = true, .priority = -1};
+    struct backlog *backlog;
+    uint64_t seq;
 
-    assert_true(queue_publish(&f->queue, &content, &made));
-    message_unref(&made);
+    assert_int_not_equal(queue_publish(&f->queue, &publish, &backlog, &seq), QUEUE_REFUSED);
+    message_unref(&publish.made);
     queue_check(&f->queue);
 }
 
@@ -140,7 +241,7 @@ without_acknowledgement_nothing_is_kept(void **state)
     for (uint64_t i = 0; i < 100; i++)
         publish(&f, i);
     assert_int_equal(f.out->n, 100);
-    assert_null(f.queue.window.slots);
+    assert_null(f.queue.plain.window.front.slots);
     teardown(&f);
 }
 
@@ -175,9 +276,9 @@ a_cancelled_consumers_deliveries_stay_until_settled(void **state)
     publish(&f, 1);
     queue_cancel(&f.queue, c);
     queue_check(&f.queue);
-    assert_int_equal(f.queue.window.unacked, 1);
+    assert_int_equal(queue_unacked(&f.queue), 1);
     settle(&f, SETTLE_REQUEUE, 1, 1);
-    assert_int_equal(f.queue.window.ready, 1);
+    assert_int_equal(queue_ready(&f.queue), 1);
     teardown(&f);
 }
 
@@ -204,17 +305,94 @@ no_memory_refuses_the_message_and_harms_nothing(void **state)
 {
     static const uint8_t octets[2];
     struct content content = {.properties = view_of(octets, 2), .body = view_of(octets, 2)};
-    struct message *made = NULL;
+    struct publish wanted = {.content = &content};
+    struct backlog *backlog;
     struct fixture f;
+    uint64_t seq;
 
     (void)state;
     setup(&f);
     mem_fail_nth(1);
-    assert_false(queue_publish(&f.queue, &content, &made));
+    assert_int_equal(queue_publish(&f.queue, &wanted, &backlog, &seq), QUEUE_REFUSED);
     queue_check(&f.queue);
-    assert_int_equal(f.queue.window.ready, 0);
+    assert_int_equal(queue_ready(&f.queue), 0);
     publish(&f, 1);
-    assert_int_equal(f.queue.window.ready, 1);
+    assert_int_equal(queue_ready(&f.queue), 1);
+    teardown(&f);
+}
+
+/* --- pages ------------------------------------------------------------------------------- */
+
+static void
+what_left_memory_comes_back_in_order(void **state)
+{
+    struct fixture f;
+    struct consumer *c;
+
+    (void)state;
+    setup_paged(&f);
+    for (uint64_t i = 1; i <= 100; i++)
+        publish(&f, i);
+    backlog_spill(&f.queue.plain, false);
+    assert_int_equal(f.memory, 0);
+    assert_int_equal(queue_ready(&f.queue), 100);
+    for (uint64_t i = 101; i <= 150; i++)
+        publish(&f, i);
+    c = consume(&f, 7, 0, 0, false);
+    assert_int_equal(f.out->n, 0); /* the page is on its way */
+    settle_disk(&f);
+    assert_int_equal(f.out->n, 150);
+    for (size_t i = 0; i < 150; i++)
+        assert_int_equal(f.out->at[i].body, i + 1);
+    settle(&f, SETTLE_ACK, 1, 150);
+    assert_int_equal(pages_live(f.queue.plain.pages), 0);
+    assert_int_equal(c->unacked, 0);
+    teardown(&f);
+}
+
+static void
+a_message_without_its_body_can_be_requeued(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup_paged(&f);
+    consume(&f, 7, 2, 0, false);
+    for (uint64_t i = 1; i <= 4; i++)
+        publish(&f, i);
+    backlog_spill(&f.queue.plain, true);
+    assert_int_equal(f.memory, 0);
+    settle(&f, SETTLE_REQUEUE, 1, 1);
+    settle_disk(&f);
+    assert_int_equal(f.out->n, 3);
+    assert_int_equal(f.out->at[2].body, 1);
+    assert_true(f.out->at[2].redelivered);
+    settle(&f, SETTLE_ACK, 1, 2);
+    settle_disk(&f);
+    assert_int_equal(f.out->at[3].body, 3);
+    teardown(&f);
+}
+
+static void
+one_that_nobody_settles_does_not_hold_the_ring(void **state)
+{
+    struct fixture f;
+    const size_t slots_max = 4096;
+
+    (void)state;
+    setup_paged(&f);
+    consume(&f, 7, 0, 0, false);
+    publish(&f, 1);
+    for (uint64_t i = 2; i <= 20000; i++) {
+        publish(&f, i);
+        settle(&f, SETTLE_ACK, i, i);
+        disk_step(f.disk);
+        f.out->n = 0;
+    }
+    assert_true(f.queue.plain.window.front.mask < slots_max);
+    settle(&f, SETTLE_REQUEUE, 1, 1);
+    assert_int_equal(f.out->n, 1);
+    assert_int_equal(f.out->at[0].body, 1);
     teardown(&f);
 }
 
@@ -239,6 +417,16 @@ first_ready(const struct model *m)
     return 0;
 }
 
+static size_t
+count(const struct model *m, int state)
+{
+    size_t n = 0;
+
+    for (uint64_t seq = 1; seq < m->next; seq++)
+        n += (int)m->state[seq] == state;
+    return n;
+}
+
 /* Each delivery must be of the first ready message, and say of it what the model says. */
 static void
 hear(struct model *m, const struct outbox *out)
@@ -255,7 +443,104 @@ hear(struct model *m, const struct outbox *out)
 }
 
 static void
-live(unsigned seed)
+no_error(void *arg, const struct err *why)
+{
+    (void)arg;
+    assert_null(why);
+}
+
+static void
+get(struct fixture *f, struct model *m)
+{
+    struct content content;
+    bool redelivered;
+    uint64_t want = first_ready(m), seq;
+
+    switch (queue_get(&f->queue, &seq, &content, &redelivered)) {
+    case QUEUE_NOTHING:
+        fail_msg("there is something");
+        return;
+    case QUEUE_LATER:
+        assert_non_null(f->store);
+        return;
+    case QUEUE_GOT:
+        break;
+    }
+    assert_int_equal(seq, want);
+    assert_int_equal(redelivered, m->redelivered[want]);
+    m->state[want] = M_HELD;
+    m->holder[want] = 0;
+}
+
+/* One life ends without a word, the next begins from what a journal would have kept. */
+static void
+restart(struct fixture *f, struct model *m, struct consumer **consumers)
+{
+    struct backlog_restored restored = {0};
+    struct buf state;
+    uint64_t end, tail, restored_tail;
+    struct err err;
+
+    buf_init(&state, SIZE_MAX);
+    backlog_page_out(&f->queue.plain);
+    end = f->queue.plain.paged_end;
+    page_store_sync(f->store, no_error, NULL);
+    while (disk_step(f->disk))
+        continue;
+    hear(m, f->out);
+    backlog_state(&f->queue.plain, end, &state);
+    tail = window_tail(&f->queue.plain.window);
+    restored.delivered_mark = f->queue.plain.delivered_mark;
+    restored.state = buf_view(&state);
+    queue_fini(&f->queue, false);
+    while (disk_step(f->disk))
+        continue;
+    assert_int_equal(f->memory, 0);
+    for (size_t i = 0; i < CONSUMERS; i++)
+        consumers[i] = NULL;
+    for (uint64_t seq = 1; seq < m->next; seq++) {
+        if (m->state[seq] == M_HELD)
+            m->state[seq] = M_READY;
+        m->redelivered[seq] |= seq < restored.delivered_mark;
+    }
+    init_queue(f);
+    assert_true(backlog_restore(&f->queue.plain, &restored, &restored_tail, &err));
+    assert_true(restored_tail >= tail);
+    backlog_restore_done(&f->queue.plain, restored_tail);
+    m->next = restored_tail;
+    queue_restored(&f->queue);
+    queue_check(&f->queue);
+    buf_fini(&state);
+}
+
+/* What the disk, the memory's limit and power cuts do to a queue. */
+static void
+disturb(struct fixture *f, struct model *m, struct consumer **consumers)
+{
+    switch (rand() % 40) {
+    case 0:
+        backlog_page_out(&f->queue.plain);
+        break;
+    case 1:
+    case 2:
+        backlog_spill(&f->queue.plain, rand() % 2 == 0);
+        break;
+    case 3:
+        if (rand() % 10 == 0)
+            restart(f, m, consumers);
+        break;
+    default:
+        if (rand() % 2 == 0)
+            disk_step(f->disk);
+    }
+    hear(m, f->out);
+    queue_check(&f->queue);
+    if (queue_ready(&f->queue) != count(m, M_READY))
+        fail_msg("ready %zu, model %zu", queue_ready(&f->queue), count(m, M_READY));
+}
+
+static void
+live(unsigned seed, bool paged)
 {
     struct consumer *consumers[CONSUMERS] = {0};
     struct model *m = mem_new(struct model);
@@ -263,13 +548,18 @@ live(unsigned seed)
     uint64_t next_id = 1;
 
     srand(seed);
-    setup(&f);
+    if (paged)
+        setup_paged(&f);
+    else
+        setup(&f);
     m->next = 1;
     for (int step = 0; step < 3000; step++) {
         unsigned which = (unsigned)rand() % CONSUMERS;
         struct consumer **c = &consumers[which];
         uint64_t seq = m->next > 1 ? 1 + (uint64_t)rand() % (m->next - 1) : 0;
 
+        if (paged)
+            disturb(&f, m, consumers);
         switch (rand() % 9) {
         case 0:
         case 1:
@@ -314,18 +604,17 @@ live(unsigned seed)
                         m->state[s] = M_GONE;
                 assert_int_equal(queue_purge(&f.queue), purged);
             } else if (first_ready(m) != 0) {
-                struct content content;
-                bool redelivered;
-                uint64_t want = first_ready(m);
-
-                assert_int_equal(queue_get(&f.queue, &content, &redelivered), want);
-                assert_int_equal(redelivered, m->redelivered[want]);
-                m->state[want] = M_HELD;
-                m->holder[want] = 0;
+                get(&f, m);
             }
         }
         hear(m, f.out);
         queue_check(&f.queue);
+        assert_int_equal(queue_ready(&f.queue), count(m, M_READY));
+        assert_int_equal(queue_unacked(&f.queue), count(m, M_HELD));
+    }
+    if (paged) {
+        settle_disk(&f);
+        hear(m, f.out);
     }
     for (size_t i = 0; i < CONSUMERS; i++) {
         uint32_t held = 0;
@@ -345,7 +634,17 @@ random_lives_agree_with_the_model(void **state)
     (void)state;
     for (unsigned seed = 1; seed <= 60; seed++) {
         print_message("# seed %u\n", seed); /* the last one is the one that failed */
-        live(seed);
+        live(seed, false);
+    }
+}
+
+static void
+random_lives_with_pages_agree_with_the_model(void **state)
+{
+    (void)state;
+    for (unsigned seed = 1; seed <= 60; seed++) {
+        print_message("# paged seed %u\n", seed);
+        live(seed, true);
     }
 }
 
@@ -360,7 +659,11 @@ main(void)
         cmocka_unit_test(a_cancelled_consumers_deliveries_stay_until_settled),
         cmocka_unit_test(exclusive_keeps_others_out),
         cmocka_unit_test(no_memory_refuses_the_message_and_harms_nothing),
+        cmocka_unit_test(what_left_memory_comes_back_in_order),
+        cmocka_unit_test(a_message_without_its_body_can_be_requeued),
+        cmocka_unit_test(one_that_nobody_settles_does_not_hold_the_ring),
         cmocka_unit_test(random_lives_agree_with_the_model),
+        cmocka_unit_test(random_lives_with_pages_agree_with_the_model),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
