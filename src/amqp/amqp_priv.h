@@ -259,7 +259,7 @@ struct channel {
 
     struct unacked *unacked; /* a ring, by tag */
     size_t unacked_head, unacked_count, unacked_mask;
-    size_t unacked_live;
+    size_t unacked_live; /* of the ring's entries, those not settled */
     uint64_t last_tag;
 
     struct map consumers; /* by tag */

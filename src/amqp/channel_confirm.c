@@ -76,27 +76,33 @@ confirms_begin(struct channel *ch, unsigned homes)
     return number;
 }
 
+static void
+confirmed(struct channel *ch, uint64_t number, bool ok)
+{
+    uint8_t *due;
+
+    if (number < ch->confirms.first || number >= ch->confirms.next)
+        return;
+    due = due_of(&ch->confirms, number);
+    (*due)--;
+    if (!ok)
+        *due |= DUE_NACK;
+    if (is_finished(*due))
+        finished(ch, number);
+}
+
 void
 channel_on_confirm(void *arg, const struct command *command)
 {
     const struct cmd_confirm *cmd = (const void *)command;
     struct channel *ch = channel_of_id(arg, cmd->channel);
-    uint8_t *due;
 
-    if (ch == NULL)
-        return;
-    if (ch->mode == MODE_TX) {
-        tx_confirmed(ch, cmd->ok);
-        return;
+    for (uint32_t i = 0; ch != NULL && i < cmd->count; i++) {
+        if (ch->mode == MODE_TX)
+            tx_confirmed(ch, cmd->ok);
+        else
+            confirmed(ch, cmd->first + i, cmd->ok);
     }
-    if (cmd->confirm < ch->confirms.first || cmd->confirm >= ch->confirms.next)
-        return;
-    due = due_of(&ch->confirms, cmd->confirm);
-    (*due)--;
-    if (!cmd->ok)
-        *due |= DUE_NACK;
-    if (is_finished(*due))
-        finished(ch, cmd->confirm);
 }
 
 static void

@@ -20,6 +20,19 @@ unacked_at(const struct channel *ch, size_t i)
     return &ch->unacked[(ch->unacked_head + i) & ch->unacked_mask];
 }
 
+/* Entries that are settled leave, wherever they stand: one that nobody settles would otherwise
+ * keep all that came after it. */
+static void
+compact(struct channel *ch)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < ch->unacked_count; i++)
+        if (unacked_at(ch, i)->queue != 0)
+            *unacked_at(ch, n++) = *unacked_at(ch, i);
+    ch->unacked_count = n;
+}
+
 static void
 grow(struct channel *ch)
 {
@@ -38,11 +51,16 @@ void
 unacked_push(struct channel *ch, uint64_t tag, uint64_t queue, uint32_t shard, uint64_t seq,
              bool counted)
 {
-    if (ch->unacked == NULL || ch->unacked_count > ch->unacked_mask)
-        grow(ch);
+    if (ch->unacked == NULL || ch->unacked_count > ch->unacked_mask) {
+        if (ch->unacked_live < ch->unacked_count / 2)
+            compact(ch);
+        else
+            grow(ch);
+    }
     *unacked_at(ch, ch->unacked_count++) = (struct unacked){
         .tag = tag, .queue = queue, .seq = seq, .shard = shard, .counted = counted};
     ch->unacked_global += counted;
+    ch->unacked_live++;
 }
 
 /* Where the first entry of at least that tag stands. */
@@ -84,6 +102,7 @@ take(struct channel *ch, struct unacked *entry)
 {
     buf_append(&ch->conn->amqp->settling, entry, sizeof(*entry));
     ch->unacked_global -= entry->counted;
+    ch->unacked_live--;
     entry->queue = 0;
 }
 
@@ -103,17 +122,21 @@ trim(struct channel *ch)
 
 /* --- to the queues --------------------------------------------------------------------- */
 
+/* ch: a transaction's channel, which waits for each command's confirm; else NULL. */
 static void
-send_settle(struct amqp *amqp, uint64_t queue, uint32_t shard, enum settle_how how,
-            const struct seq_range *ranges, size_t n)
+send_settle(struct amqp *amqp, struct channel *ch, uint64_t queue, uint32_t shard,
+            enum settle_how how, const struct seq_range *ranges, size_t n)
 {
     struct cmd_settle cmd = {
         .head.kind = CMD_settle,
         .queue = queue,
+        .channel = ch != NULL ? ch->id : 0,
         .how = how,
         .ranges = view_of(ranges, n * sizeof(*ranges)),
     };
 
+    if (ch != NULL)
+        ch->commit_due++;
     post_send(amqp->post, topology_worker_of(amqp->topology, shard), &cmd.head);
 }
 
@@ -121,12 +144,12 @@ void
 channel_unsent(struct amqp *amqp, uint64_t queue, uint32_t shard, uint64_t seq)
 {
     if (seq != 0)
-        send_settle(amqp, queue, shard, SETTLE_UNSENT, &(struct seq_range){seq, seq}, 1);
+        send_settle(amqp, NULL, queue, shard, SETTLE_UNSENT, &(struct seq_range){seq, seq}, 1);
 }
 
 /* Sends all of `settling`, in runs of one queue each. */
 static void
-send_settling(struct amqp *amqp, enum settle_how how)
+send_settling(struct amqp *amqp, struct channel *ch, enum settle_how how)
 {
     const struct unacked *entries = (const void *)amqp->settling.at;
     size_t n = amqp->settling.len / sizeof(*entries);
@@ -142,21 +165,22 @@ send_settling(struct amqp *amqp, enum settle_how how)
             continue;
         }
         if (n_ranges > 0 && (e->queue != entries[i - 1].queue || n_ranges == RANGES_PER_COMMAND)) {
-            send_settle(amqp, entries[i - 1].queue, entries[i - 1].shard, how, ranges, n_ranges);
+            send_settle(amqp, ch, entries[i - 1].queue, entries[i - 1].shard, how, ranges,
+                        n_ranges);
             n_ranges = 0;
         }
         ranges[n_ranges++] = (struct seq_range){e->seq, e->seq};
     }
     if (n_ranges > 0)
-        send_settle(amqp, entries[n - 1].queue, entries[n - 1].shard, how, ranges, n_ranges);
+        send_settle(amqp, ch, entries[n - 1].queue, entries[n - 1].shard, how, ranges, n_ranges);
     buf_clear(&amqp->settling);
 }
 
 static void
-settle_taken(struct channel *ch, enum settle_how how)
+settle_taken(struct channel *ch, enum settle_how how, bool is_commit)
 {
     trim(ch);
-    send_settling(ch->conn->amqp, how);
+    send_settling(ch->conn->amqp, is_commit ? ch : NULL, how);
     if (ch->prefetch_global != 0)
         channel_global_changed(ch);
 }
@@ -186,7 +210,7 @@ settle(struct channel *ch, uint64_t tag, bool multiple, enum settle_how how, str
             take(ch, entry);
     }
     if (ch->mode != MODE_TX)
-        settle_taken(ch, how);
+        settle_taken(ch, how, false);
     return true;
 }
 
@@ -225,7 +249,7 @@ channel_requeue_all(struct channel *ch)
     for (size_t i = 0; i < ch->unacked_count; i++)
         if (unacked_at(ch, i)->queue != 0)
             take(ch, unacked_at(ch, i));
-    settle_taken(ch, SETTLE_REQUEUE);
+    settle_taken(ch, SETTLE_REQUEUE, false);
 }
 
 void
@@ -235,7 +259,7 @@ channel_settle_tx(struct channel *ch)
         for (size_t i = 0; i < ch->unacked_count; i++)
             if (unacked_at(ch, i)->queue != 0 && unacked_at(ch, i)->in_tx == 1 + (unsigned)how)
                 take(ch, unacked_at(ch, i));
-        settle_taken(ch, how);
+        settle_taken(ch, how, true);
     }
 }
 

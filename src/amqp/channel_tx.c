@@ -18,7 +18,7 @@ struct tx_op {
 bool
 tx_publish(struct channel *ch, const struct content *content, bool mandatory, struct err *err)
 {
-    struct message *message = message_new(content);
+    struct message *message = message_new(content, false, NULL);
 
     if (message == NULL)
         return err_set(err, RESOURCE_ERROR, "no memory for a message of %zu octets",

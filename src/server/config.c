@@ -94,8 +94,16 @@ static const struct config_key keys[] = {
     {"log", "format", KEY_CHOICE, OFF(log.format), "text", 0, 0, CONFIG_LIVE, "text|json", NULL,
      "The form of a line on standard error."},
 
-    {"store", "sync", KEY_SYNC, OFF(store.sync), "always", 1, DAY_MS, 0, NULL, "store",
-     "When what was written is made to reach the disk."},
+    {"store", "sync", KEY_SYNC, OFF(store.sync), "always", 1, DAY_MS, CONFIG_LIVE, NULL, NULL,
+     "When a persistent message is confirmed. always: it is on the disk (fdatasync has returned), "
+     "power loss loses nothing. interval:<duration>: it is written, and the disk is synced that "
+     "often: power loss may lose that much of what was confirmed. never: it is written, the system "
+     "syncs when it likes. A killed broker loses nothing with any of them."},
+    {"store", "journal_size", KEY_SIZE, OFF(store.journal_size), "128MiB", 32 * MIB,
+     64ULL * 1024 * MIB, 0, NULL, NULL,
+     "The journal of each worker; what lives longer than it lasts moves to the queues' own files."},
+    {"store", "memory", KEY_SIZE, OFF(store.memory), "16MiB", MIB, 1024ULL * 1024 * MIB, 0, NULL,
+     NULL, "Messages kept in memory, of all queues together; what is above waits on disk."},
     {"store", "disk_free_limit", KEY_DISK_SHARE, OFF(store.disk_free_limit), "50MB", 0, 0,
      CONFIG_LIVE, NULL, NULL, "Publishers are blocked while the disk has less room than this."},
 
@@ -606,6 +614,24 @@ config_take_live(struct config *now, const struct config *fresh)
 
 /* ---- what people read ---------------------------------------------------------------------- */
 
+/* As comment lines of a file that people read in a terminal. */
+static void
+print_comment(FILE *out, const char *text)
+{
+    enum { COLUMNS = 88 };
+
+    while (*text != '\0') {
+        size_t n = strlen(text);
+
+        if (n > COLUMNS)
+            for (n = COLUMNS; n > 1 && text[n] != ' ';)
+                n--;
+        fprintf(out, "; %.*s\n", (int)n, text);
+        text += n;
+        text += strspn(text, " ");
+    }
+}
+
 static void
 print_key(FILE *out, const struct config_key *key)
 {
@@ -613,7 +639,9 @@ print_key(FILE *out, const struct config_key *key)
 
     config_value_describe(key, expected, sizeof(expected));
     expected[0] = (char)toupper((unsigned char)expected[0]);
-    fprintf(out, "\n; %s\n; %s.%s\n", key->help, expected,
+    fputc('\n', out);
+    print_comment(out, key->help);
+    fprintf(out, "; %s.%s\n", expected,
             key->flags & CONFIG_LIVE ? " A running server takes a change at SIGHUP." : "");
     if (key->missing != NULL)
         fprintf(out, "; Accepted, but this version has no %s: ignored with a warning.\n",

@@ -2,7 +2,7 @@
  * server: start and stop order.
  *
  *   start   data directory; metadata; topology; workers, each with its post, home and connections;
- *           listeners; threads; ready
+ *           messages that a former run left; listeners; threads; ready
  *   stop    every connection is sent close 320 and new ones are dropped; when all have gone, or
  *           after STOP_WAIT_MS, the threads end, the metadata's writer last; then everything is
  *           freed in the reverse order
@@ -10,7 +10,7 @@
  * The main thread owns nothing that a worker touches: it waits for signals, looks at the disk and
  * at the alarms once a second, and speaks to the workers by commands.
  */
-#include "lepus/server/server.h"
+#include "server_priv.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -20,14 +20,9 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "lepus/amqp/amqp.h"
 #include "lepus/base/clock.h"
 #include "lepus/base/log.h"
 #include "lepus/base/mem.h"
-#include "lepus/broker/home.h"
-#include "lepus/net/listener.h"
-#include "lepus/store/data_dir.h"
-#include "lepus/store/metadata.h"
 #include "tls_load_priv.h"
 
 enum {
@@ -35,37 +30,6 @@ enum {
     STOP_WAIT_MS = 5000,
     STOP_LOOK_MS = 10,
     DISK_LOOK_MS = 1000,
-};
-
-/* Why publishers are held back. */
-enum alarm {
-    ALARM_DISK = 1,     /* less room than store.disk_free_limit */
-    ALARM_METADATA = 2, /* definitions cannot be written */
-};
-
-struct server {
-    struct config config;
-    struct amqp_settings settings;
-    struct data_dir data_dir;
-    struct metadata *metadata;
-    struct topology *topology;
-    struct worker_set *workers;
-    unsigned n_workers;
-    struct post posts[WORKERS_MAX];
-    struct home *homes[WORKERS_MAX];
-    struct amqp *amqps[WORKERS_MAX];
-    struct tls_shelf *tls; /* NULL: no listener wants it */
-    struct listeners {
-        struct listener *at[CONFIG_ADDRESSES_MAX];
-        size_t count;
-    } plain, secure;
-    unsigned next_worker; /* touched by worker 0, which accepts, alone */
-    bool is_running;
-    atomic_uint alarms; /* set by any thread */
-    bool is_blocked;    /* the workers were told of one */
-    int signals;        /* a signalfd, or -1 */
-    server_reload *reload;
-    void *reload_arg;
 };
 
 /* --- start ----------------------------------------------------------------------------- */
@@ -181,9 +145,8 @@ count_cores(void)
     return n < 1 ? 1 : n > WORKERS_MAX ? WORKERS_MAX : (unsigned)n;
 }
 
-/* From any thread: an alarm begins or ends. The main thread tells the workers. */
-static void
-set_alarm(struct server *server, enum alarm alarm, bool is_on)
+void
+server_set_alarm(struct server *server, enum alarm alarm, bool is_on)
 {
     if (is_on)
         atomic_fetch_or(&server->alarms, alarm);
@@ -195,7 +158,7 @@ set_alarm(struct server *server, enum alarm alarm, bool is_on)
 static void
 on_metadata_trouble(void *arg, const struct err *why)
 {
-    set_alarm(arg, ALARM_METADATA, why != NULL);
+    server_set_alarm(arg, ALARM_METADATA, why != NULL);
     if (why != NULL)
         log_error(NULL, "definitions cannot be written, and are not confirmed: %s", why->text);
     else
@@ -258,9 +221,11 @@ make_workers(struct server *server, struct err *err)
     server->workers = worker_set_new(server->n_workers, err);
     if (server->workers == NULL)
         return false;
-    for (unsigned i = 0; i < server->n_workers; i++) {
+    for (unsigned i = 0; i < server->n_workers; i++)
         post_init(&server->posts[i], worker_set_get(server->workers, i));
-        server->homes[i] = home_new(&server->posts[i], server->topology);
+    if (!server_make_homes(server, err))
+        return false;
+    for (unsigned i = 0; i < server->n_workers; i++) {
         server->amqps[i] = amqp_new(&server->posts[i], server->topology, &server->settings);
         amqp_committed(server->amqps[i], metadata_committed(server->metadata));
         metadata_listen(server->metadata, server->posts[i].worker, amqp_committed,
@@ -336,7 +301,7 @@ look_at_disk(struct server *server)
                               : (uint64_t)disk.f_blocks * disk.f_frsize / 100 * limit->percent;
     if ((free_bytes < least) == ((atomic_load(&server->alarms) & ALARM_DISK) != 0))
         return;
-    set_alarm(server, ALARM_DISK, free_bytes < least);
+    server_set_alarm(server, ALARM_DISK, free_bytes < least);
     log_warn(NULL, "%llu bytes free in %s, store.disk_free_limit is %llu",
              (unsigned long long)free_bytes, server->config.broker.data_dir,
              (unsigned long long)least);
@@ -384,6 +349,7 @@ reload(struct server *server)
         return;
     config_take_live(&server->config, &fresh);
     take_live_settings(server);
+    server_reload_homes(server);
     reload_tls(server);
 }
 
@@ -438,6 +404,7 @@ stop(struct server *server)
     while (count_connections(server) > 0 && clock_now_ms() < until)
         poll(NULL, 0, STOP_LOOK_MS);
     worker_set_stop(server->workers);
+    server_stop_homes(server);
     server->is_running = false;
     stop_metadata(server);
 }
@@ -451,7 +418,7 @@ server_run(struct server *server)
         log_error(NULL, "%s", err.text);
         return EXIT_FAILURE;
     }
-    if (!worker_set_start(server->workers, &err)) {
+    if (!server_start_homes(server, &err) || !worker_set_start(server->workers, &err)) {
         stop_metadata(server);
         log_error(NULL, "%s", err.text);
         return EXIT_FAILURE;
@@ -480,6 +447,7 @@ server_free(struct server *server)
         listener_free(server->plain.at[i]);
     for (size_t i = 0; i < server->secure.count; i++)
         listener_free(server->secure.at[i]);
+    recovery_free(server->recovery);
     for (unsigned i = 0; i < server->n_workers; i++) {
         amqp_free(server->amqps[i]);
         home_free(server->homes[i]);

@@ -68,7 +68,7 @@ start_broker(void)
     broker.workers = worker_set_new(WORKERS, &err);
     for (unsigned i = 0; i < WORKERS; i++) {
         post_init(&broker.posts[i], worker_set_get(broker.workers, i));
-        broker.homes[i] = home_new(&broker.posts[i], broker.topology);
+        broker.homes[i] = home_new(&broker.posts[i], broker.topology, NULL, NULL, NULL, NULL);
         broker.amqps[i] = amqp_new(&broker.posts[i], broker.topology, &settings);
     }
     if (!worker_set_start(broker.workers, &err))

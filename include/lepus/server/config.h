@@ -92,6 +92,8 @@ struct config {
     struct {
         struct sync_policy sync;
         struct disk_share disk_free_limit;
+        uint64_t journal_size; /* bytes, of each worker */
+        uint64_t memory;       /* bytes, of all workers */
     } store;
     struct {
         struct address_list listen;

@@ -1,0 +1,60 @@
+/* server_priv: what the files of the server share: start and stop order (server.c), the homes and
+ * their store (server_homes.c). */
+#ifndef SERVER_SERVER_PRIV_H
+#define SERVER_SERVER_PRIV_H
+
+#include <stdatomic.h>
+
+#include "lepus/amqp/amqp.h"
+#include "lepus/broker/recovery.h"
+#include "lepus/net/listener.h"
+#include "lepus/server/server.h"
+#include "lepus/store/data_dir.h"
+#include "lepus/store/metadata.h"
+
+/* Why publishers are held back. */
+enum alarm {
+    ALARM_DISK = 1,     /* less room than store.disk_free_limit */
+    ALARM_METADATA = 2, /* definitions cannot be written */
+    ALARM_STORE = 4,    /* messages cannot */
+};
+
+struct server {
+    struct config config;
+    struct amqp_settings settings;
+    struct data_dir data_dir;
+    struct metadata *metadata;
+    struct topology *topology;
+    struct recovery *recovery;    /* until it is done */
+    atomic_uint not_moved_in;     /* homes that still have something in former journals */
+    atomic_uint homes_in_trouble; /* ALARM_STORE is on while there are any */
+    struct worker_set *workers;
+    unsigned n_workers;
+    struct post posts[WORKERS_MAX];
+    struct home *homes[WORKERS_MAX];
+    struct amqp *amqps[WORKERS_MAX];
+    struct tls_shelf *tls; /* NULL: no listener wants it */
+    struct listeners {
+        struct listener *at[CONFIG_ADDRESSES_MAX];
+        size_t count;
+    } plain, secure;
+    unsigned next_worker; /* touched by worker 0, which accepts, alone */
+    bool is_running;
+    atomic_uint alarms; /* set by any thread */
+    bool is_blocked;    /* the workers were told of one */
+    int signals;        /* a signalfd, or -1 */
+    server_reload *reload;
+    void *reload_arg;
+};
+
+/* From any thread: an alarm begins or ends. The main thread tells the workers. */
+void server_set_alarm(struct server *server, enum alarm alarm, bool is_on);
+
+/* server_homes.c: before the start, with the posts made: homes with what former lives left in them.
+ */
+bool server_make_homes(struct server *server, struct err *err);
+bool server_start_homes(struct server *server, struct err *err);
+void server_stop_homes(struct server *server); /* after the workers */
+void server_reload_homes(struct server *server);
+
+#endif
