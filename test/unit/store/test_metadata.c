@@ -241,6 +241,9 @@ names_may_hold_any_octets(void **state)
     commit(&f);
     reopen(&f);
     assert_int_equal(walk(&f, METADATA_queues, is_odd), COUNT_OF(odd_names));
+    assert_string_equal(asked(&f, "SELECT group_concat(typeof(name)) FROM (SELECT name FROM queues "
+                                  "ORDER BY id)"),
+                        "text,text,blob,blob,blob,text,text");
     for (size_t i = 0; i < COUNT_OF(odd_names); i++) /* each is a key of its own */
         metadata_remove_user(f.metadata, &(struct metadata_user){.name = odd_names[i]});
     commit(&f);
