@@ -6,7 +6,8 @@
 #include "lepus/base/mem.h"
 
 enum {
-    DELIVERED_LEASE = 256, /* deliveries that one mark covers */
+    LEASE_MIN = 64, /* seqs that a mark goes ahead; grows while deliveries have to wait */
+    LEASE_MAX = 64 * 1024,
     STATE_VERSION = 1,
 };
 
@@ -21,6 +22,9 @@ backlog_init(struct backlog *backlog, const struct backlog_settings *settings,
         .account = settings->account,
         .store = settings->store,
         .paged_end = 1,
+        .delivered_mark = 1,
+        .safe_mark = 1,
+        .lease = LEASE_MIN,
         .ops = ops,
         .ops_arg = ops_arg,
     };
@@ -35,14 +39,42 @@ backlog_fini(struct backlog *backlog, bool forget)
     window_fini(&backlog->window);
 }
 
-/* A mark ahead of what is delivered: one record for many deliveries. */
+/* The mark goes ahead of deliveries, so that they need not wait for it to be safe; if they had to,
+ * it goes further the next time. */
 static void
-mark_delivered(struct backlog *backlog, uint64_t seq)
+advance_mark(struct backlog *backlog, uint64_t seq)
 {
-    if (backlog->durable && seq >= backlog->delivered_mark) {
-        backlog->delivered_mark = seq + DELIVERED_LEASE;
-        backlog->ops->delivered(backlog->ops_arg, backlog, backlog->delivered_mark);
-    }
+    if (!backlog->durable || seq + backlog->lease / 2 < backlog->delivered_mark)
+        return;
+    backlog->delivered_mark = seq + 1 + backlog->lease;
+    if (!backlog->ops->mark(backlog->ops_arg, backlog))
+        backlog->safe_mark = backlog->delivered_mark;
+}
+
+void
+backlog_marked(struct backlog *backlog)
+{
+    bool waited = backlog->waits_for_mark;
+
+    backlog->safe_mark = backlog->delivered_mark;
+    backlog->waits_for_mark = false;
+    if (waited)
+        backlog->ops->loaded(backlog->ops_arg, backlog);
+}
+
+/* Would a restart know of the delivery? */
+static bool
+may_deliver(struct backlog *backlog, uint64_t seq, const struct slot *slot)
+{
+    if (!backlog->durable || !slot->persistent)
+        return true;
+    advance_mark(backlog, seq);
+    if (seq < backlog->safe_mark)
+        return true;
+    if (!backlog->waits_for_mark && backlog->lease < LEASE_MAX)
+        backlog->lease *= 4;
+    backlog->waits_for_mark = true;
+    return false;
 }
 
 static void
@@ -59,11 +91,11 @@ backlog_end_run(struct backlog *backlog, struct settled_run *run)
 {
     if (run->first == 0)
         return;
+    if (backlog->durable && run->persistent)
+        backlog->ops->settled(backlog->ops_arg, backlog, run->first, run->last);
     if (run->first < backlog->paged_end && backlog->pages != NULL)
         pages_settle(backlog->pages, run->first,
                      run->last < backlog->paged_end ? run->last : backlog->paged_end - 1);
-    if (backlog->durable && run->persistent)
-        backlog->ops->settled(backlog->ops_arg, backlog, run->first, run->last);
     run->first = 0;
 }
 
@@ -209,7 +241,8 @@ static void
 make_pages(struct backlog *backlog)
 {
     if (backlog->pages == NULL)
-        backlog->pages = pages_new(backlog->store, backlog->id, &pages_ops, backlog);
+        backlog->pages =
+            pages_new(backlog->store, backlog->id, backlog->durable, &pages_ops, backlog);
 }
 
 void
@@ -270,7 +303,7 @@ backlog_push_taken(struct backlog *backlog, struct message *message, void *taker
     grow_by(backlog, memory_of(message));
     seq = window_push_taken(&backlog->window, message, taker);
     if (message->persistent)
-        mark_delivered(backlog, seq);
+        advance_mark(backlog, seq); /* in the same frame as the message */
     return seq;
 }
 
@@ -286,16 +319,14 @@ backlog_first(struct backlog *backlog)
         load(backlog, seq);
         return 0;
     }
-    return seq;
+    return may_deliver(backlog, seq, window_slot(window, seq)) ? seq : 0;
 }
 
 struct slot *
-backlog_take(struct backlog *backlog, uint64_t seq, void *taker, bool marks)
+backlog_take(struct backlog *backlog, uint64_t seq, void *taker)
 {
     struct slot *slot = window_take(&backlog->window, seq, taker);
 
-    if (marks && slot->persistent)
-        mark_delivered(backlog, seq);
     if (backlog->window.middle > 0)
         read_ahead(backlog);
     return slot;
@@ -325,17 +356,17 @@ add_range(void *arg, uint64_t first, uint64_t last)
 }
 
 void
-backlog_state(struct backlog *backlog, uint64_t end, struct buf *to)
+backlog_state(struct backlog *backlog, uint64_t end, bool is_last, struct buf *to)
 {
     struct range_list gone = {0};
-    uint64_t at = 0;
+    uint64_t at = 0, mark;
 
     window_gone_ranges(&backlog->window, 1, end, add_range, &gone);
     buf_u8(to, STATE_VERSION);
     record_varint(to, end);
     record_varint(to, window_tail(&backlog->window));
-    record_varint(to, backlog->window.next > backlog->restored_mark ? backlog->window.next
-                                                                    : backlog->restored_mark);
+    mark = is_last ? backlog->window.next : backlog->delivered_mark;
+    record_varint(to, mark > backlog->restored_mark ? mark : backlog->restored_mark);
     record_varint(to, gone.n);
     for (size_t i = 0; i < gone.n; i++) {
         record_varint(to, gone.at[i].first - at);
@@ -440,7 +471,7 @@ backlog_restore(struct backlog *backlog, const struct backlog_restored *restored
     merge_ranges(&state.gone);
     backlog->restored_mark =
         state.mark > restored->delivered_mark ? state.mark : restored->delivered_mark;
-    backlog->delivered_mark = backlog->restored_mark;
+    backlog->delivered_mark = backlog->safe_mark = backlog->restored_mark;
     if (restored->adopt) {
         ok = adopt_pages(backlog, &state, err);
     } else if (state.pages.len > 0) {

@@ -47,7 +47,7 @@ static void on_loaded(void *arg, struct queue *queue);
 const struct queue_ops home_queue_ops = {
     .deliver = on_deliver,
     .loaded = on_loaded,
-    .backlog = {.settled = store_settled, .delivered = store_delivered, .grew = store_grew},
+    .backlog = {.settled = store_settled, .mark = store_mark, .grew = store_grew},
 };
 
 void

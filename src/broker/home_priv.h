@@ -51,6 +51,8 @@ struct home {
     struct list spilled;   /* those whose untaken messages have left memory: bodies may follow */
     struct worker_task relief;
     struct list journaled; /* by backlog.journaled, ascending by keep_lsn */
+    struct list marking;   /* by backlog.marking */
+    bool is_stopping;
     struct checkpoint checkpoint;
     bool has_moved_in;
     bool is_holding;
@@ -84,7 +86,7 @@ bool store_is_refusing(const struct home *home);
 void store_add_target(struct home *home, struct backlog *backlog, uint64_t seq);
 void store_published(struct home *home, const struct publish *publish);
 void store_settled(void *arg, struct backlog *backlog, uint64_t first, uint64_t last);
-void store_delivered(void *arg, struct backlog *backlog, uint64_t seq);
+bool store_mark(void *arg, struct backlog *backlog);
 void store_grew(void *arg, struct backlog *backlog);
 void store_forget(struct home *home, struct queue *queue); /* the queue ends */
 void store_relieve(struct home *home, struct backlog *grown);

@@ -35,17 +35,23 @@ open_frame(struct home *home)
     struct buf *frame = journal_open_frame(home->journal);
 
     home->last_lsn = journal_lsn(home->journal);
+    page_store_stamp(home->pages, home->last_lsn);
     return frame;
 }
 
-/* The backlog has something in the journal from this frame on. */
+/* The backlog has something in the journal from this frame on: also how far deliveries may have
+ * gone, which was told before what is kept. */
 static void
-keep(struct home *home, struct backlog *backlog)
+keep(struct home *home, struct backlog *backlog, struct buf *frame)
 {
     if (list_is_linked(&backlog->journaled))
         return;
     backlog->keep_lsn = home->last_lsn;
     list_append(&home->journaled, &backlog->journaled);
+    if (backlog->delivered_mark > 1) {
+        record_delivered(frame, backlog->id, backlog->delivered_mark);
+        journal_added(home->journal);
+    }
 }
 
 void
@@ -80,7 +86,7 @@ store_published(struct home *home, const struct publish *publish)
 
         buf_append(targets, &(struct record_target){backlog->id, home->targets[i].seq},
                    sizeof(struct record_target));
-        keep(home, backlog);
+        keep(home, backlog, frame);
     }
     record_publish(&home->writer, frame, &message, (const void *)targets->at, home->n_targets);
     journal_added(home->journal);
@@ -110,13 +116,34 @@ store_settled(void *arg, struct backlog *backlog, uint64_t first, uint64_t last)
     home->settle.last = last;
 }
 
-void
-store_delivered(void *arg, struct backlog *backlog, uint64_t seq)
+bool
+store_mark(void *arg, struct backlog *backlog)
 {
     struct home *home = arg;
 
-    record_delivered(open_frame(home), backlog->id, seq);
+    record_delivered(open_frame(home), backlog->id, backlog->delivered_mark);
     journal_added(home->journal);
+    backlog->mark_lsn = home->last_lsn;
+    if (!list_is_linked(&backlog->marking))
+        list_append(&home->marking, &backlog->marking);
+    return true;
+}
+
+/* Those whose last mark is safe. */
+static void
+tell_marked(struct home *home, uint64_t lsn)
+{
+    struct list marked, *link;
+
+    list_init(&marked);
+    list_each_safe (at, &home->marking) {
+        if (container_of(at, struct backlog, marking)->mark_lsn <= lsn) {
+            list_remove(at);
+            list_append(&marked, at);
+        }
+    }
+    while ((link = list_take_first(&marked)) != NULL)
+        backlog_marked(container_of(link, struct backlog, marking));
 }
 
 static void
@@ -154,6 +181,7 @@ forget_backlog(void *arg, struct backlog *backlog)
     }
     unlink_if_linked(&backlog->journaled);
     unlink_if_linked(&backlog->stating);
+    unlink_if_linked(&backlog->marking);
     unlink_if_linked(&backlog->spillable);
 }
 
@@ -402,7 +430,7 @@ checkpoint_save(struct home *home)
         if (window_is_empty(&backlog->window))
             continue;
         buf_clear(&state);
-        backlog_state(backlog, backlog->state_end, &state);
+        backlog_state(backlog, backlog->state_end, home->is_stopping, &state);
         record_state(open_frame(home), backlog->id, buf_view(&state));
         journal_added(home->journal);
     }
@@ -508,6 +536,8 @@ on_safe(void *arg, uint64_t lsn)
     struct home *home = arg;
 
     send_due(home, lsn);
+    page_store_safe(home->pages, lsn);
+    tell_marked(home, lsn);
     update_low(home);
     if (home->checkpoint.phase == CHECKPOINT_SAVING && lsn >= home->checkpoint.saved_lsn)
         checkpoint_end(home);
@@ -553,6 +583,7 @@ store_open(struct home *home, const struct home_settings *settings, struct err *
     list_init(&home->spillable);
     list_init(&home->spilled);
     list_init(&home->journaled);
+    list_init(&home->marking);
     list_init(&home->checkpoint.backlogs);
     home->relief = (struct worker_task){.run = on_relief, .arg = home};
     home->checkpoint.task = (struct worker_task){.run = on_checkpoint_task, .arg = home};
@@ -566,6 +597,7 @@ store_open(struct home *home, const struct home_settings *settings, struct err *
     home->journal =
         journal_new(&settings->journal, worker, home->journal_disk, &journal_ops, home, err);
     home->last_lsn = settings->journal.first_lsn - 1;
+    page_store_safe(home->pages, home->last_lsn);
     return home->journal != NULL;
 }
 
@@ -618,6 +650,7 @@ home_stop(struct home *home)
     worker_task_cancel(&home->relief);
     if (home->troubles != 0)
         return; /* what is not safe now stays so: the journal has the rest */
+    home->is_stopping = true;
     drain(home);
     journal_flush(home->journal);
     drain(home);

@@ -225,7 +225,7 @@ count_delivery(struct consumer *c, const struct content *content)
 static void
 deliver_taken(struct queue *queue, struct consumer *c, struct backlog *backlog, uint64_t seq)
 {
-    const struct slot *slot = backlog_take(backlog, seq, c, !c->no_ack);
+    const struct slot *slot = backlog_take(backlog, seq, c);
     struct message *message = message_ref(slot->message);
     struct content content = message_content(message);
 
@@ -443,7 +443,7 @@ queue_get(struct queue *queue, uint64_t *out_seq, struct content *out, bool *out
     seq = backlog_first(backlog);
     if (seq == 0)
         return QUEUE_LATER;
-    slot = backlog_take(backlog, seq, NULL, true);
+    slot = backlog_take(backlog, seq, NULL);
     *out_seq = outer_seq(backlog, seq);
     *out = message_content(slot->message);
     *out_redelivered = slot->redelivered;
@@ -519,15 +519,18 @@ check_levels(const struct queue *queue)
     }
 }
 
+/* For a page, or for the journal. */
 static bool
-is_reading(const struct queue *queue)
+is_waiting(const struct queue *queue)
 {
-    bool yes = queue->plain.pages != NULL && pages_is_reading(queue->plain.pages);
+    const struct backlog *plain = &queue->plain;
+    bool yes = plain->waits_for_mark || (plain->pages != NULL && pages_is_reading(plain->pages));
 
     for (unsigned l = 1; queue->levels != NULL && l <= queue->settings.max_priority; l++) {
         const struct backlog *backlog = queue->levels->at[l];
 
-        yes |= backlog != NULL && backlog->pages != NULL && pages_is_reading(backlog->pages);
+        yes |= backlog != NULL && (backlog->waits_for_mark ||
+                                   (backlog->pages != NULL && pages_is_reading(backlog->pages)));
     }
     return yes;
 }
@@ -559,5 +562,5 @@ queue_check(const struct queue *queue)
     }
     assert(consumers == queue->n_consumers && able == in_line);
     assert(unacked <= queue_unacked(queue));
-    assert(queue_ready(queue) == 0 || able == 0 || is_reading(queue));
+    assert(queue_ready(queue) == 0 || able == 0 || is_waiting(queue));
 }

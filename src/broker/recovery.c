@@ -161,6 +161,7 @@ learn_state(struct past *past, const struct record *record)
     buf_clear(&past->state);
     buf_append(&past->state, record->state.at, record->state.len);
     past->end = end;
+    past->mark = 0; /* the state has it */
     raise_to(&past->tail, end);
     tidy(past);
     /* what was settled below the end is in the state */

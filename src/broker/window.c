@@ -487,11 +487,44 @@ window_purge(struct window *window, window_range *tell, void *arg)
 
 /* --- pages ----------------------------------------------------------------------------- */
 
+static int
+compare_seqs(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+/* What is alive among the stragglers, in order; NULL when there is none. */
+static uint64_t *
+straggling_seqs(const struct window *window)
+{
+    uint64_t *seqs = NULL;
+    size_t n = 0;
+
+    if (window->stragglers.count == 0)
+        return NULL;
+    seqs = mem_alloc(window->stragglers.count * sizeof(*seqs));
+    for (size_t i = 0; i <= window->stragglers.mask; i++)
+        if (window->stragglers.entries[i].id != 0)
+            seqs[n++] = window->stragglers.entries[i].id;
+    qsort(seqs, n, sizeof(*seqs), compare_seqs);
+    return seqs;
+}
+
 void
 window_each(struct window *window, uint64_t from, window_each_slot *each, void *arg)
 {
     struct ring *rings[] = {&window->front, &window->back};
+    uint64_t *stragglers = from < window->front.first ? straggling_seqs(window) : NULL;
 
+    for (size_t i = 0; stragglers != NULL && i < window->stragglers.count; i++) {
+        const struct slot *slot = idmap_find(&window->stragglers, stragglers[i]);
+
+        if (stragglers[i] >= from && slot->message != NULL)
+            each(arg, stragglers[i], slot);
+    }
+    free(stragglers);
     for (size_t i = 0; i < 2; i++) {
         struct ring *ring = rings[i];
 
@@ -690,31 +723,6 @@ window_skip_to(struct window *window, uint64_t seq)
         while (window->back.end < seq)
             ring_append(&window->back);
     }
-}
-
-static int
-compare_seqs(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-    return x < y ? -1 : x > y;
-}
-
-/* What is alive among the stragglers, in order; NULL when there is none. */
-static uint64_t *
-straggling_seqs(const struct window *window)
-{
-    uint64_t *seqs = NULL;
-    size_t n = 0;
-
-    if (window->stragglers.count == 0)
-        return NULL;
-    seqs = mem_alloc(window->stragglers.count * sizeof(*seqs));
-    for (size_t i = 0; i <= window->stragglers.mask; i++)
-        if (window->stragglers.entries[i].id != 0)
-            seqs[n++] = window->stragglers.entries[i].id;
-    qsort(seqs, n, sizeof(*seqs), compare_seqs);
-    return seqs;
 }
 
 /* Ranges between what lives, told as they are found. */

@@ -26,6 +26,7 @@ enum { SYNC_SINGLY_MAX = 32 };
 struct pages {
     struct page_store *store;
     uint64_t id;
+    bool is_careful;
     const struct pages_ops *ops;
     void *arg;
 
@@ -121,21 +122,54 @@ on_file_done(struct disk_job *job)
     free(fj);
 }
 
-/* The file is no longer ours: closed, and unlinked if so wanted. Takes the reference. */
 static void
-let_go(struct page_file *file, bool unlink)
+submit_end(struct page_file *file, bool unlink)
 {
     struct file_job *fj = mem_new(struct file_job);
+
+    fj->file = file;
+    fj->job.run = unlink ? run_unlink : run_close;
+    fj->job.done = on_file_done;
+    disk_submit(file->store->disk, DISK_LATER, &fj->job);
+}
+
+/* The file is no longer ours: closed, and unlinked if so wanted. Takes the reference. */
+static void
+let_go(struct page_file *file, bool unlink, bool is_careful)
+{
+    struct page_store *store = file->store;
 
     if (list_is_linked(&file->dirty)) {
         list_remove(&file->dirty);
         file->refs--;
     }
     file->is_gone = true;
-    fj->file = file;
-    fj->job.run = unlink ? run_unlink : run_close;
-    fj->job.done = on_file_done;
-    disk_submit(file->store->disk, DISK_LATER, &fj->job);
+    if (unlink && is_careful && store->stamp > store->safe_stamp) {
+        file->stamp = store->stamp;
+        list_append(&store->condemned, &file->condemned);
+    } else {
+        submit_end(file, unlink);
+    }
+}
+
+void
+page_store_stamp(struct page_store *store, uint64_t stamp)
+{
+    store->stamp = stamp;
+}
+
+void
+page_store_safe(struct page_store *store, uint64_t stamp)
+{
+    store->safe_stamp = stamp;
+    while (!list_is_empty(&store->condemned)) {
+        struct page_file *file = container_of(store->condemned.next, struct page_file, condemned);
+
+        if (file->stamp > stamp)
+            return;
+        list_remove(&file->condemned);
+        submit_end(file, true);
+    }
 }
 
 static void
@@ -145,7 +179,7 @@ drop_file(struct pages *pages, size_t i)
 
     memmove(&pages->files[i], &pages->files[i + 1],
             (--pages->n_files - i) * sizeof(pages->files[0]));
-    let_go(file, true);
+    let_go(file, true, pages->is_careful);
     if (pages->n_files == 0) {
         free(pages->files);
         pages->files = NULL;
@@ -176,6 +210,7 @@ page_store_new(const char *dir, const struct file_system *files, struct disk *di
     list_init(&store->failed);
     list_init(&store->dirty);
     list_init(&store->open);
+    list_init(&store->condemned);
     rc = files->ops->make_dir(files->arg, store->dir);
     if (rc != 0) {
         err_set(err, INTERNAL_ERROR, "mkdir %s: %s", store->dir, strerror(-rc));
@@ -188,9 +223,17 @@ page_store_new(const char *dir, const struct file_system *files, struct disk *di
 void
 page_store_free(struct page_store *store)
 {
+    struct list *link;
+
     if (store == NULL)
         return;
     assert(store->owners.count == 0 && store->writing_bytes == 0);
+    while ((link = list_take_first(&store->condemned)) != NULL) {
+        struct page_file *file = container_of(link, struct page_file, condemned);
+
+        page_file_close(file); /* the next start's sweep takes it */
+        file_unref(file);
+    }
     while (!list_is_empty(&store->open))
         page_file_close(container_of(store->open.next, struct page_file, in_use));
     idmap_fini(&store->owners);
@@ -206,12 +249,14 @@ page_store_writing_bytes(const struct page_store *store)
 }
 
 struct pages *
-pages_new(struct page_store *store, uint64_t id, const struct pages_ops *ops, void *arg)
+pages_new(struct page_store *store, uint64_t id, bool is_careful, const struct pages_ops *ops,
+          void *arg)
 {
     struct pages *pages = mem_new(struct pages);
 
     pages->store = store;
     pages->id = id;
+    pages->is_careful = is_careful;
     pages->ops = ops;
     pages->arg = arg;
     pages->next_number = 1;
@@ -428,8 +473,10 @@ pages_seal(struct pages *pages)
     pages->store->writing_bytes += w->bytes->len;
     pages->open_head.count = 0;
     buf_clear(filling);
-    if (filling->size > 4 * PAGE_BLOCK_BYTES)
+    if (filling->size > 4 * PAGE_BLOCK_BYTES) { /* a large message passed through */
         buf_fini(filling);
+        buf_init(filling, SIZE_MAX);
+    }
     disk_submit(pages->store->disk, DISK_LATER, &w->job);
 }
 
@@ -812,7 +859,7 @@ pages_free(struct pages *pages, bool unlink)
         write_end(w);
     }
     for (size_t i = 0; i < pages->n_files; i++)
-        let_go(pages->files[i], unlink);
+        let_go(pages->files[i], unlink, pages->is_careful);
     free(pages->files);
     free(pages);
 }

@@ -28,6 +28,8 @@ struct page_store {
     struct list failed; /* blocks that could not be written */
     struct list dirty;  /* files written to since their last sync was asked for */
     bool is_in_trouble, is_syncing, sync_failed;
+    uint64_t stamp, safe_stamp;
+    struct list condemned; /* files, by page_file.condemned: unlinked when their stamp is safe */
 
     /* The disk thread's: */
     struct list open; /* page_file.in_use, least recently used first */
@@ -46,6 +48,8 @@ struct page_file {
     bool is_damaged;      /* live is a guess */
     unsigned refs;
     struct list dirty;
+    struct list condemned;
+    uint64_t stamp; /* while condemned */
 
     /* As of the last page_store_sync: */
     uint64_t frozen_last, frozen_size, frozen_count, frozen_persistent;

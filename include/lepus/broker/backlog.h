@@ -28,8 +28,9 @@ struct backlog;
 struct backlog_ops {
     /* Of durable ones only: persistent messages among [first, last] are settled. */
     void (*settled)(void *arg, struct backlog *backlog, uint64_t first, uint64_t last);
-    /* Likewise: what is below seq may have been delivered, from now on. */
-    void (*delivered)(void *arg, struct backlog *backlog, uint64_t seq);
+    /* Likewise: what is below delivered_mark may be delivered from now on. When that is written
+     * down, safely, marked is to be called; false: it is, at once. */
+    bool (*mark)(void *arg, struct backlog *backlog);
     /* It took something into memory. */
     void (*grew)(void *arg, struct backlog *backlog);
     /* A page has come: what backlog_first put off may be there now. */
@@ -51,13 +52,18 @@ struct backlog {
     size_t grown_bytes;       /* about: taken into memory since the last spill */
     uint64_t asked;           /* the last pages_read's seq */
     uint32_t read_count;      /* records of the block read last */
-    uint64_t delivered_mark;  /* told by ops->delivered */
+    uint64_t delivered_mark;  /* what is below may have been delivered: told by ops->mark, ... */
+    uint64_t safe_mark;       /* ... and safe up to there */
     uint64_t restored_mark;   /* deliveries of a former life went up to there */
+    uint32_t lease;           /* seqs by which the mark goes ahead */
+    bool waits_for_mark;      /* backlog_first put somebody off */
 
     /* The home's: */
     struct list spillable; /* has something in memory */
     struct list journaled; /* there is something of it in the journal to be kept */
     struct list stating;   /* its state is about to be written down */
+    struct list marking;   /* its mark is not safe yet */
+    uint64_t mark_lsn;     /* while marking: the frame of the last mark */
     uint64_t keep_lsn;     /* while journaled: from there on */
     uint64_t state_end;    /* while stating: the state covers what is below */
 };
@@ -98,12 +104,16 @@ void backlog_fini(struct backlog *backlog, bool forget);
 uint64_t backlog_push(struct backlog *backlog, struct message *message);
 uint64_t backlog_push_taken(struct backlog *backlog, struct message *message, void *taker);
 
-/* The first READY message, its slot having one; 0 when there is none, or when it is on a page that
- * has to come first: that is asked for. */
+/* The first READY message, its slot having one; 0 when there is none, when it is on a page that has
+ * to come first (that is asked for), or when a restart would not know that it was delivered: then a
+ * mark is under way. After both, ops->loaded. */
 uint64_t backlog_first(struct backlog *backlog);
 
-/* Takes what backlog_first gave. `marks`: it is delivered, and to be settled later. */
-struct slot *backlog_take(struct backlog *backlog, uint64_t seq, void *taker, bool marks);
+/* Takes what backlog_first gave. */
+struct slot *backlog_take(struct backlog *backlog, uint64_t seq, void *taker);
+
+/* All marks that were told are safe. */
+void backlog_marked(struct backlog *backlog);
 
 /* Settled seqs in runs, so that what follows from them is done once a run. Zeroed, it begins. */
 struct settled_run {
@@ -126,8 +136,9 @@ void backlog_page_out(struct backlog *backlog);
 void backlog_spill(struct backlog *backlog, bool bodies);
 
 /* Everything but the messages from `end` on, which are in the journal. `end` was paged_end when the
- * page store was last asked to sync, and that has worked. */
-void backlog_state(struct backlog *backlog, uint64_t end, struct buf *to);
+ * page store was last asked to sync, and that has worked. is_last: nothing will be delivered any
+ * more in this life, so what was is known exactly. */
+void backlog_state(struct backlog *backlog, uint64_t end, bool is_last, struct buf *to);
 
 /* Where a state's messages end: from there on they are in the journal. False: not a state. */
 bool backlog_state_end(struct view state, uint64_t *out_end);

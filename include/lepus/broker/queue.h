@@ -11,9 +11,9 @@
  * round-robin.
  *
  * What always holds between two commands: no message is READY while a consumer is able, unless the
- * queue waits for the page that holds the first of them. So a message that arrives goes straight to
- * the first in line, if there is one; without acknowledgement it is never even kept (its delivery
- * has seq 0).
+ * queue waits for the page that holds the first of them, or for the journal. So a message that
+ * arrives goes straight to the first in line, if there is one; without acknowledgement it is never
+ * even kept (its delivery has seq 0).
  *
  * Deliveries leave through the struct of functions given to queue_init; they may come back with
  * queue_flow for the same consumer before they return, and with nothing else.

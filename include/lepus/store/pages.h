@@ -84,6 +84,12 @@ size_t page_store_writing_bytes(const struct page_store *store);
 void page_store_sync(struct page_store *store, void (*done)(void *arg, const struct err *why),
                      void *arg);
 
+/* Files of careful pages stay, when nothing in them lives any more, until what settled it is safe:
+ * the owner says which stamp (a number that grows) that has, ... */
+void page_store_stamp(struct page_store *store, uint64_t stamp);
+void page_store_safe(struct page_store *store,
+                     uint64_t stamp); /* ... and up to which all is safe */
+
 /* Tries again to write what could not be written. */
 void page_store_retry(struct page_store *store);
 
@@ -94,8 +100,8 @@ struct pages_ops {
                   uint64_t last);
 };
 
-struct pages *pages_new(struct page_store *store, uint64_t id, const struct pages_ops *ops,
-                        void *arg);
+struct pages *pages_new(struct page_store *store, uint64_t id, bool is_careful,
+                        const struct pages_ops *ops, void *arg);
 
 /* Frees the memory; what is under way ends without telling anybody. With `unlink` its files go. */
 void pages_free(struct pages *pages, bool unlink);
