@@ -65,6 +65,7 @@ OVERRIDES = {
     "crash/toys": {"on": ((RELEASE, None),)},
     # a worker with two processes and one with a thread of its own, and retries that wait a second
     "clients/python_celery": {"timeout_s": 180},
+    "tls": {"on": ((RELEASE, None), (ASAN, None), (TSAN, None))},
     # what it measures is the broker's memory: nothing else shall run beside it
     "soak/memory": {"weight": 2},
     "wire": {"on": WIRE, "timeout_s": 240, "options": ("amqp.max_message_size=1MiB",),

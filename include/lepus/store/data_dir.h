@@ -14,8 +14,8 @@
  * part of what it is, while the workers that serve the shards may change from start to start.
  *
  * lepus.state has two slots of 512 octets, of which the one with the higher term counts; the other
- * one is written next, so that a crash while writing spoils the older one only (after which a term is left out). A slot is text,
- * filled up with blanks, and a line of its own each:
+ * one is written next, so that a crash while writing spoils the older one only (after which a term
+ * is left out). A slot is text, filled up with blanks, and a line of its own each:
  *
  *     lepus data directory
  *     version 1
