@@ -207,6 +207,8 @@ on_block(void *arg, struct page_block *block, const struct err *why, uint64_t fi
         /* since it was asked for, a spill may have moved the edge to before it */
         bool is_ahead = backlog->asked > window_edge(&backlog->window);
 
+        if (why != NULL)
+            log_error(NULL, "queue %llu: %s", (unsigned long long)backlog->id, why->text);
         if (fill(backlog, block, is_ahead) && !is_ahead)
             window_skip(&backlog->window, last, 0);
         page_block_free(block);

@@ -54,7 +54,7 @@ struct home {
     struct list marking;   /* by backlog.marking */
     bool is_stopping;
     struct checkpoint checkpoint;
-    bool has_moved_in;
+    bool has_moved_in, former_is_gone;
     bool is_holding;
     unsigned troubles; /* home_troubles */
 

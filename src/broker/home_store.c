@@ -374,8 +374,15 @@ update_low(struct home *home)
         low = container_of(home->journaled.next, struct backlog, journaled)->keep_lsn;
     if (cp->phase != CHECKPOINT_IDLE && cp->low < low)
         low = cp->low;
-    if (low > journal_low(home->journal))
+    if (home->former_is_gone && low > journal_low(home->journal))
         journal_keep_from(home->journal, low);
+}
+
+void
+home_former_is_gone(struct home *home)
+{
+    home->former_is_gone = true;
+    update_low(home);
 }
 
 static void

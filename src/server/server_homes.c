@@ -28,16 +28,40 @@ on_trouble(void *arg, const struct err *why)
     }
 }
 
-/* On a worker. The last home that needs nothing of former journals unlinks them. */
+struct gone_call {
+    struct worker_call call;
+    struct home *home;
+};
+
+static void
+on_gone_call(struct worker_call *call)
+{
+    struct gone_call *gone = container_of(call, struct gone_call, call);
+
+    home_former_is_gone(gone->home);
+    free(gone);
+}
+
+/* On a worker. The last home that needs nothing of former journals unlinks them, and tells all. */
 static void
 on_moved_in(void *arg)
 {
     struct server *server = arg;
     struct err err;
 
-    if (atomic_fetch_sub(&server->not_moved_in, 1) == 1 &&
-        !journal_drop_former(server->data_dir.path, &file_posix, server->data_dir.term, &err))
-        log_warn(NULL, "journals of a former run: %s", err.text);
+    if (atomic_fetch_sub(&server->not_moved_in, 1) != 1)
+        return;
+    if (!journal_drop_former(server->data_dir.path, &file_posix, server->data_dir.term, &err)) {
+        log_warn(NULL, "journals of a former run stay until the next one: %s", err.text);
+        return;
+    }
+    for (unsigned i = 0; i < server->n_workers; i++) {
+        struct gone_call *gone = mem_new(struct gone_call);
+
+        gone->call.run = on_gone_call;
+        gone->home = server->homes[i];
+        worker_call_from_outside(worker_set_get(server->workers, i), &gone->call);
+    }
 }
 
 static enum journal_sync

@@ -23,6 +23,7 @@ struct segment {
     char *path;
     struct segment_head head;
     uint64_t size;
+    bool has_bad_head;
     uint64_t
         bad_at; /* where the first octets stand that are no frame, before one that is; 0: none */
 };
@@ -90,6 +91,40 @@ read_all(struct replay *r, const char *path, void *to, size_t n, uint64_t *out_s
     return got < (int64_t)n ? -ENODATA : 0;
 }
 
+/* The head is damaged: what frames say of themselves must do. A slot that was about to be used
+ * again looks the same; its frames are old ones, and wanted no more. */
+static bool
+guess_head(struct replay *r, struct segment *segment)
+{
+    uint8_t *octets = mem_try((size_t)segment->size);
+    unsigned long long journal = 0, term, slot;
+    uint64_t size;
+    bool found = false;
+
+    (void)sscanf(strrchr(segment->path, '/') + 1, "%llu-%llu-%llu", &journal, &term, &slot);
+    if (octets == NULL || read_all(r, segment->path, octets, (size_t)segment->size, &size) != 0) {
+        free(octets);
+        return false;
+    }
+    for (uint64_t at = SEGMENT_HEAD_SIZE; at + FRAME_HEAD_LEN <= segment->size; at += 8) {
+        struct frame_head head;
+
+        if (get_le32(octets + at) != FRAME_MAGIC || !frame_head_decode(octets + at, &head) ||
+            head.len > segment->size - at - FRAME_HEAD_LEN || !frame_is_good(octets + at, &head) ||
+            (found && head.generation <= segment->head.generation))
+            continue;
+        found = true;
+        segment->head = (struct segment_head){.version = JOURNAL_VERSION,
+                                              .journal = (uint32_t)journal,
+                                              .generation = head.generation,
+                                              .term = head.term,
+                                              .first_lsn = head.lsn};
+    }
+    segment->has_bad_head = found;
+    free(octets);
+    return found;
+}
+
 static void
 on_name(void *arg, const char *name)
 {
@@ -105,11 +140,11 @@ on_name(void *arg, const char *name)
     segment.path = mem_alloc(size);
     snprintf(segment.path, size, "%s/%s", r->folder, name);
     rc = read_all(r, segment.path, octets, sizeof(octets), &segment.size);
-    if (rc != 0 || !segment_head_decode(octets, &segment.head)) {
-        /* just made, or about to be used again: its frames are wanted no more, or a gap will tell
-         */
-        if (rc != 0 && rc != -ENODATA)
-            tell(r, true, "%s: %s", segment.path, strerror(-rc));
+    if (rc != 0 && rc != -ENODATA)
+        tell(r, true, "%s: %s", segment.path, strerror(-rc));
+    if (rc == 0 && !segment_head_decode(octets, &segment.head))
+        rc = guess_head(r, &segment) ? 0 : -EBADMSG;
+    if (rc != 0) { /* just made, or about to be used again */
         free(segment.path);
         return;
     }
@@ -236,8 +271,8 @@ quarantine(struct replay *r, const struct segment *segment)
 
     snprintf(path, size, "%s/quarantine", r->dir);
     (void)files->ops->make_dir(files->arg, path);
-    snprintf(path, size, "%s/quarantine/journal-%" PRIu32 "-%" PRIu64 "-%" PRIu64 ".log", r->dir,
-             segment->head.journal, segment->head.term, segment->head.generation);
+    snprintf(path, size, "%s/quarantine/%s.%" PRIu64, r->dir, strrchr(segment->path, '/') + 1,
+             segment->head.generation);
     fd = files->ops->open(files->arg, path, FILE_READ);
     if (fd < 0 && (copy = mem_try((size_t)segment->size)) != NULL &&
         read_all(r, segment->path, copy, (size_t)segment->size, &got) == 0) {
@@ -250,6 +285,19 @@ quarantine(struct replay *r, const struct segment *segment)
         files->ops->close(files->arg, fd);
     free(copy);
     free(path);
+}
+
+/* Nothing is lost with it. */
+static void
+report_head(struct replay *r, const struct segment *segment)
+{
+    char line[1024];
+
+    snprintf(line, sizeof(line),
+             "%s: damaged at octet 0: its head; its frames are used; the file is kept in "
+             "%s/quarantine",
+             segment->path, r->dir);
+    r->tell(r->arg, true, line);
 }
 
 /* Frames [first, last] are not there, though they were synced. */
@@ -280,7 +328,7 @@ report_gap(struct replay *r, size_t group, size_t group_end, uint64_t first, uin
 static bool
 tell_frame(struct replay *r, const struct indexed *at)
 {
-    const struct segment *segment = &r->segments[at->segment];
+    struct segment *segment = &r->segments[at->segment];
     struct journal_frame frame;
     struct frame_head head;
 
@@ -288,6 +336,11 @@ tell_frame(struct replay *r, const struct indexed *at)
         return false;
     if (!frame_at(r, segment, at->at, &head))
         return true; /* it was there a moment ago: the disk is failing */
+    if (segment->has_bad_head) {
+        segment->has_bad_head = false; /* said once */
+        report_head(r, segment);
+        quarantine(r, segment);
+    }
     frame = (struct journal_frame){
         .journal = segment->head.journal,
         .term = head.term,
@@ -434,6 +487,8 @@ journal_drop_former(const char *dir, const struct file_system *files, uint64_t t
     int rc = files->ops->list_dir(files->arg, folder, drop_name, &drop);
 
     rc = rc != 0 && rc != -ENOENT ? rc : drop.rc;
+    if (rc == 0)
+        rc = files->ops->sync_dir(files->arg, folder); /* or a power cut brings them back */
     if (rc != 0)
         err_set(err, INTERNAL_ERROR, "%s: %s", folder, strerror(-rc));
     free(folder);

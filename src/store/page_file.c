@@ -122,7 +122,7 @@ close_oldest(struct page_store *store)
         page_file_close(container_of(store->open.next, struct page_file, in_use));
 }
 
-/* Also tells apart what is ours: an existing file's head must say so. */
+/* A damaged head takes nothing with it: blocks have checksums of their own. */
 static int
 check_head(struct page_file *file)
 {
@@ -132,12 +132,9 @@ check_head(struct page_file *file)
 
     if (n < 0)
         return (int)n;
-    if (n < FILE_HEAD_SIZE || memcmp(head, FILE_MAGIC, 8) != 0 ||
-        get_le32(head + 60) != crc32c(0, head, 60))
-        return -EBADMSG;
-    if (get_le32(head + 8) != PAGES_VERSION)
-        return -EPROTONOSUPPORT;
-    return get_le64(head + 16) == file->id && get_le64(head + 24) == file->number ? 0 : -EBADMSG;
+    file->has_bad_head = n < FILE_HEAD_SIZE || memcmp(head, FILE_MAGIC, 8) != 0 ||
+                         get_le32(head + 60) != crc32c(0, head, 60);
+    return file->has_bad_head || get_le32(head + 8) == PAGES_VERSION ? 0 : -EPROTONOSUPPORT;
 }
 
 static int
@@ -282,6 +279,67 @@ read_exactly(const struct page_file *file, void *to, size_t n, uint64_t at)
     return got < 0 ? (int)got : (size_t)got == n ? 0 : -EBADMSG;
 }
 
+/* The first good block behind a damaged place; 0: none. */
+static uint64_t
+find_block(struct page_file *file, uint64_t at, uint64_t end, struct block_head *out)
+{
+    size_t n = (size_t)(end - at);
+    uint8_t *octets = mem_try(n);
+    uint64_t found = 0;
+
+    if (octets != NULL && read_exactly(file, octets, n, at) == 0)
+        for (size_t i = 1; found == 0 && i + BLOCK_HEAD_SIZE <= n; i++)
+            if (get_le32(octets + i) == BLOCK_MAGIC && block_head_decode(octets + i, out) &&
+                out->len <= n - i - BLOCK_HEAD_SIZE &&
+                crc32c(0, octets + i + 8, BLOCK_HEAD_SIZE - 8 + out->len) == out->crc)
+                found = at + i;
+    free(octets);
+    return found;
+}
+
+/* No block begins at *at. */
+static int
+damaged(struct page_file *file, uint64_t *at, uint64_t end, struct block_head *head)
+{
+    struct block_head next;
+    uint64_t found = find_block(file, *at, end, &next);
+
+    *head = (struct block_head){.last = found != 0 ? next.first - 1 : 0};
+    if (found != 0)
+        *at = found;
+    return -EBADMSG;
+}
+
+void
+page_file_quarantine(struct page_file *file)
+{
+    const struct file_system *files = &file->store->files;
+    char *from = page_file_path(file);
+    const char *name = strrchr(from, '/') + 1;
+    size_t size = strlen(file->store->dir) + strlen(name) + 32;
+    char *to = mem_alloc(size);
+    int64_t n = page_file_open(file) == 0 ? files->ops->size(files->arg, file->fd) : -1;
+    uint8_t *octets = n > 0 ? mem_try((size_t)n) : NULL;
+    int fd;
+
+    snprintf(to, size, "%s/../quarantine", file->store->dir);
+    (void)files->ops->make_dir(files->arg, to);
+    snprintf(to, size, "%s/../quarantine/%s", file->store->dir, name);
+    fd = files->ops->open(files->arg, to, FILE_READ);
+    if (fd < 0 && octets != NULL && read_exactly(file, octets, (size_t)n, 0) == 0) {
+        struct iovec iov = {octets, (size_t)n};
+
+        fd = files->ops->open(files->arg, to, FILE_CREATE);
+        if (fd >= 0)
+            (void)files->ops->write(files->arg, fd, &iov, 1, 0);
+    }
+    if (fd >= 0)
+        files->ops->close(files->arg, fd);
+    free(octets);
+    free(from);
+    free(to);
+}
+
 int
 page_file_read(struct page_file *file, uint64_t seq, uint64_t *at, uint64_t end,
                struct block_head *head, struct block_bytes **out)
@@ -300,10 +358,8 @@ page_file_read(struct page_file *file, uint64_t seq, uint64_t *at, uint64_t end,
         rc = read_exactly(file, octets, sizeof(octets), *at);
         if (rc != 0)
             break;
-        if (!block_head_decode(octets, head) || head->len > end - *at - BLOCK_HEAD_SIZE) {
-            *head = (struct block_head){0};
-            return -EBADMSG;
-        }
+        if (!block_head_decode(octets, head) || head->len > end - *at - BLOCK_HEAD_SIZE)
+            return damaged(file, at, end, head);
         if (head->last >= seq)
             break;
         *at += BLOCK_HEAD_SIZE + head->len;

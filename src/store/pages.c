@@ -606,7 +606,8 @@ struct read_job {
     struct disk_job job;
     struct pages *pages; /* NULL: they went */
     struct page_file *file;
-    uint64_t seq, at, end;
+    uint64_t seq, at, end, asked_at;
+    bool has_bad_head;
     struct block_bytes *bytes; /* filled at once when it was in memory */
     struct block_head head;
     int rc;
@@ -617,8 +618,13 @@ run_read(struct disk_job *job)
 {
     struct read_job *r = container_of(job, struct read_job, job);
 
-    if (r->bytes == NULL && r->file != NULL)
-        r->rc = page_file_read(r->file, r->seq, &r->at, r->end, &r->head, &r->bytes);
+    if (r->bytes != NULL || r->file == NULL)
+        return;
+    r->asked_at = r->at;
+    r->rc = page_file_read(r->file, r->seq, &r->at, r->end, &r->head, &r->bytes);
+    r->has_bad_head = r->asked_at == FILE_HEAD_SIZE && r->file->has_bad_head;
+    if (r->rc == -EBADMSG || r->has_bad_head)
+        page_file_quarantine(r->file);
 }
 
 static struct page_block *
@@ -678,26 +684,33 @@ lose(struct pages *pages, struct page_file *file, uint64_t first, uint64_t last,
 }
 
 static void
+tell_why(struct err *why, const struct read_job *r)
+{
+    char *path = page_file_path(r->file);
+
+    err_set(why, INTERNAL_ERROR, "%s, at octet %" PRIu64 ": %s", path,
+            r->has_bad_head ? 0 : r->asked_at,
+            r->rc == -EBADMSG ? "damaged here or behind"
+            : r->has_bad_head ? "its head is damaged, its blocks are used"
+                              : strerror(-r->rc));
+    free(path);
+}
+
+static void
 read_failed(struct pages *pages, struct read_job *r)
 {
     struct page_file *file = r->file;
-    uint64_t first = r->head.first != 0 ? r->head.first : r->seq;
-    uint64_t last = r->head.first != 0 ? r->head.last : file->last;
-    char *path = page_file_path(file);
+    bool is_block = r->head.first != 0, goes_on = r->head.last != 0;
+    uint64_t first = r->head.first > r->seq ? r->head.first : r->seq;
+    uint64_t last = goes_on ? r->head.last : file->last;
     struct err why;
 
-    if (first < r->seq)
-        first = r->seq;
-    err_set(&why, INTERNAL_ERROR, "%s, at %" PRIu64 ": %s", path, r->at,
-            r->rc == -EBADMSG ? "damaged" : strerror(-r->rc));
-    free(path);
-    pages->next_seq = 0;
-    if (r->head.first != 0) { /* the next one begins behind it */
-        pages->next_seq = last + 1;
-        pages->next_number_read = file->number;
-        pages->next_at = r->at + BLOCK_HEAD_SIZE + r->head.len;
-    }
-    lose(pages, file, first, last, r->head.first != 0 ? r->head.count : file->live);
+    tell_why(&why, r);
+    pages->next_seq = goes_on ? last + 1 : 0;
+    pages->next_number_read = file->number;
+    pages->next_at = is_block ? r->at + BLOCK_HEAD_SIZE + r->head.len : r->at;
+    /* how many went with a block whose head is gone is known when nothing is left to read */
+    lose(pages, file, first, last, is_block ? r->head.count : goes_on ? 0 : file->live);
     pages->ops->block(pages->arg, NULL, &why, first, last);
 }
 
@@ -707,6 +720,7 @@ on_read_done(struct disk_job *job)
     struct read_job *r = container_of(job, struct read_job, job);
     struct pages *pages = r->pages;
     struct page_block *block = NULL;
+    struct err why;
 
     if (pages != NULL)
         pages->reading = NULL;
@@ -723,7 +737,10 @@ on_read_done(struct disk_job *job)
         pages->next_seq = r->head.last + 1;
         pages->next_number_read = r->file->number;
         pages->next_at = r->at;
-        pages->ops->block(pages->arg, block, NULL, r->head.first, r->head.last);
+        if (r->has_bad_head)
+            tell_why(&why, r);
+        pages->ops->block(pages->arg, block, r->has_bad_head ? &why : NULL, r->head.first,
+                          r->head.last);
     }
     if (r->file != NULL)
         file_unref(r->file);

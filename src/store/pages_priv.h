@@ -60,6 +60,7 @@ struct page_file {
     int fd; /* -1: not open */
     bool is_made;
     bool must_rewrite; /* a sync failed: from safe_size on */
+    bool has_bad_head;
     struct list in_use;
 };
 
@@ -86,9 +87,13 @@ char *page_file_dir(const struct page_file *file);
 
 /* Reads the block that begins at *at, or the first one after it that ends with at least seq;
  * *at is then behind it. 0: none up to `end`. -EBADMSG: damaged: *head says what is lost if its
- * first is not 0, else all the rest of the file is. */
+ * first is not 0; else up to its last, *at being where there is a good block again, or, with last 0
+ * too, all the rest of the file. */
 int page_file_read(struct page_file *file, uint64_t seq, uint64_t *at, uint64_t end,
                    struct block_head *head, struct block_bytes **out);
+
+/* Copies a damaged file into the folder quarantine, once. */
+void page_file_quarantine(struct page_file *file);
 
 void block_head_encode(uint8_t to[BLOCK_HEAD_SIZE], const struct block_head *head);
 bool block_head_decode(const uint8_t from[BLOCK_HEAD_SIZE], struct block_head *out);

@@ -39,6 +39,10 @@ struct home_ops {
     void (*moved_in)(void *arg);
 };
 
+/* On the worker's thread: they are gone, and cannot come back. Until then a home keeps all of its own
+ * journal: with one of these, but without what settled its messages later, they would return. */
+void home_former_is_gone(struct home *home);
+
 struct home_settings {
     struct journal_settings journal; /* index: the worker's */
     size_t memory_max;

@@ -95,7 +95,8 @@ void page_store_retry(struct page_store *store);
 
 struct pages_ops {
     /* The answer to pages_read, about [first, last]. block NULL: with why, these seqs are lost;
-     * without, nothing is left from `first` on. Else the receiver owns the block. */
+     * without, nothing is left from `first` on. Else the receiver owns the block, and why, if it is
+     * there, tells of damage that took nothing with it. */
     void (*block)(void *arg, struct page_block *block, const struct err *why, uint64_t first,
                   uint64_t last);
 };
