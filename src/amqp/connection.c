@@ -454,9 +454,8 @@ handle_header(struct conn *c, struct view input, size_t *out_want)
 }
 
 static size_t
-on_bytes(void *arg, struct view input, size_t *out_want)
+take_frames(struct conn *c, struct view input, size_t *out_want)
 {
-    struct conn *c = arg;
     size_t used = 0;
     int budget = FRAMES_PER_TURN;
 
@@ -499,6 +498,21 @@ on_bytes(void *arg, struct view input, size_t *out_want)
         }
     }
     return c->state == CONN_CLOSED || c->state == CONN_FINISHING ? input.len : used;
+}
+
+/* Who publishes to a queue that is behind reads less a turn, so that its consumers have more of
+ * them. */
+static size_t
+on_bytes(void *arg, struct view input, size_t *out_want)
+{
+    struct conn *c = arg;
+    const struct post *post = c->amqp->post;
+    uint64_t behind = post->behind;
+    size_t used = take_frames(c, input, out_want);
+
+    if (c->state != CONN_CLOSED)
+        transport_slow(c->transport, post->behind != behind);
+    return used;
 }
 
 static void

@@ -5,6 +5,9 @@
 #include "lepus/base/mem.h"
 #include "lepus/wire/table.h"
 
+/* A queue with consumers and more ready messages than this is behind its publishers. */
+enum { BEHIND_MIN = 1000 };
+
 /* --- answers --------------------------------------------------------------------------- */
 
 static void
@@ -199,6 +202,8 @@ enqueue(struct home *home, struct publish *publish, const struct queue_ref *targ
         case QUEUE_KEPT:
             if (queue->settings.durable && publish->persistent)
                 store_add_target(home, backlog, seq);
+            if (queue->n_consumers > 0 && backlog->window.ready > BEHIND_MIN)
+                home->post->behind++;
             if (home->memory > home->memory_max)
                 store_relieve(home, backlog);
             break;

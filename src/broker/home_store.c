@@ -611,8 +611,11 @@ store_open(struct home *home, const struct home_settings *settings, struct err *
 void
 store_close(struct home *home)
 {
-    if (home->journal_disk != NULL)
+    if (home->journal_disk != NULL) {
         disk_stop(home->journal_disk);
+        while (disk_step(home->journal_disk))
+            continue;
+    }
     if (home->page_disk != NULL) {
         disk_stop(home->page_disk);
         while (disk_step(home->page_disk)) /* files of queues that ended with us */

@@ -35,6 +35,7 @@ enum {
      * memory of their own, and reads go straight there. */
     KEPT_SHARED_MAX = 64 * 1024,
     READ_BUDGET = 2 * TRANSPORT_READ_SIZE, /* octets a turn */
+    SLOW_READ = 16 * 1024,                 /* the same of one that is slowed */
     WRITE_BUDGET = 4 << 20,
     SEALED_WRITE_BUDGET = 1 << 20, /* encryption takes its time, too */
     HANDSHAKE_BUDGET_US = 500,
@@ -70,6 +71,7 @@ struct transport {
     enum state state;
     int write_errno; /* the socket takes no more; reading finds out whether anything is left */
     bool is_paused;
+    bool is_slow;
     bool is_reading, is_writing; /* events that are added */
     bool was_full, owes_drained;
     bool has_ended; /* the peer, while we were finishing */
@@ -310,7 +312,7 @@ shared_room(struct transport *t, size_t *out_room)
         worker->read_buffer = mem_alloc(KEPT_SHARED_MAX + TRANSPORT_READ_SIZE);
     if (t->kept.len > 0)
         memcpy(worker->read_buffer, t->kept.at + t->kept.from, t->kept.len);
-    *out_room = TRANSPORT_READ_SIZE;
+    *out_room = t->is_slow ? SLOW_READ : TRANSPORT_READ_SIZE;
     return worker->read_buffer + t->kept.len;
 }
 
@@ -417,7 +419,7 @@ read_on(struct transport *t)
         n = read_once(t);
         if (n == 0)
             return;
-        if (n >= budget) {
+        if (n >= budget || t->is_slow) {
             if (t->tls != NULL && t->state == OPEN)
                 worker_schedule(t->worker, WORKER_AGAIN, &t->again);
             return;
@@ -790,6 +792,12 @@ bool
 transport_peer_is_loopback(const struct transport *t)
 {
     return t->is_loopback;
+}
+
+void
+transport_slow(struct transport *t, bool slow)
+{
+    t->is_slow = slow;
 }
 
 void

@@ -94,7 +94,8 @@ make_home(struct server *server, unsigned index, const struct journal_found *fou
                     .generation = found->generation,
                     .segment_bytes = SEGMENT_BYTES,
                     .crowded_bytes = config->store.journal_size / 2,
-                    .limit_bytes = config->store.journal_size},
+                    .limit_bytes = config->store.journal_size,
+                    .prepares = true},
         .memory_max = (size_t)(config->store.memory / server->n_workers),
         .descriptors_max = PAGE_DESCRIPTORS_MAX / server->n_workers,
     };

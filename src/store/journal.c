@@ -27,6 +27,7 @@ enum {
     RETRY_MS = 500,
     BUFFER_KEEP = 4 << 20, /* a larger buffer is given back */
     FRAME_MAX = 1 << 30,
+    PREPARE_STEP = 1 << 20,
 };
 
 struct slot {
@@ -34,6 +35,7 @@ struct slot {
     uint64_t size;                /* of its file, as it is to be */
     uint64_t first_lsn, last_lsn; /* what is in it; first 0: nothing */
     bool is_bad;                  /* a write or sync failed: never again */
+    bool is_preparing;            /* not to be used yet */
 
     /* The disk's: */
     int fd; /* -1: not open */
@@ -80,6 +82,12 @@ struct journal {
     uint64_t crowded_told; /* the lsn that was */
 
     struct list dirty; /* the disk's: slots */
+    struct prepare_job {
+        struct disk_job job;
+        struct slot *slot; /* NULL: none is being prepared */
+        uint64_t at;       /* zeroes up to there */
+        int rc;
+    } prepare;
 
     struct worker_task flush;
     struct worker_timer retry, interval;
@@ -177,6 +185,7 @@ journal_slot_path(const char *dir, uint32_t journal, uint64_t term, uint32_t slo
 
 /* --- life ------------------------------------------------------------------------------ */
 
+static void prepare_next(struct journal *journal);
 static void on_flush(void *arg);
 static void on_retry(void *arg);
 static void on_interval(void *arg);
@@ -223,6 +232,8 @@ journal_new(const struct journal_settings *settings, struct worker *worker, stru
         journal = NULL;
     }
     free(dir);
+    if (journal != NULL)
+        prepare_next(journal);
     return journal;
 }
 
@@ -336,12 +347,20 @@ journal_is_full(const struct journal *journal)
 static struct slot *
 find_free_slot(struct journal *journal)
 {
-    struct slot *slot;
+    for (size_t i = 0; i < journal->n_slots; i++) {
+        struct slot *slot = journal->slots[i];
 
-    for (size_t i = 0; i < journal->n_slots; i++)
-        if (!is_wanted(journal, journal->slots[i]) && !journal->slots[i]->is_bad)
-            return journal->slots[i];
-    slot = mem_new(struct slot);
+        if (!is_wanted(journal, slot) && !slot->is_bad && !slot->is_preparing)
+            return slot;
+    }
+    return NULL;
+}
+
+static struct slot *
+add_slot(struct journal *journal)
+{
+    struct slot *slot = mem_new(struct slot);
+
     slot->number = (uint32_t)journal->n_slots;
     slot->fd = -1;
     journal->slots = mem_resize(journal->slots, (journal->n_slots + 1) * sizeof(journal->slots[0]));
@@ -399,6 +418,8 @@ choose_place(struct journal *journal, struct batch *batch)
     batch->starts_slot = slot == NULL || slot->is_bad || journal->position + size > slot->size;
     if (batch->starts_slot) {
         slot = find_free_slot(journal);
+        if (slot == NULL)
+            slot = add_slot(journal);
         slot->size = SEGMENT_HEAD_SIZE + size > journal->settings.segment_bytes
                          ? SEGMENT_HEAD_SIZE + size
                          : journal->settings.segment_bytes;
@@ -527,6 +548,60 @@ run_batch(struct disk_job *job)
         batch->rc = fail(batch, sync_dirty(journal), "fdatasync");
 }
 
+/* --- preparing ------------------------------------------------------------------------- */
+
+/* A step: short enough not to keep a batch waiting. */
+static void
+run_prepare(struct disk_job *job)
+{
+    struct prepare_job *p = container_of(job, struct prepare_job, job);
+    struct journal *journal = container_of(p, struct journal, prepare);
+    const struct file_system *files = &journal->settings.files;
+    uint64_t left = p->slot->size - p->at, n = left < PREPARE_STEP ? left : PREPARE_STEP;
+    struct batch as_batch = {.slot = p->slot};
+    uint8_t *zeroes = mem_alloc_zero((size_t)n);
+    struct iovec iov = {zeroes, (size_t)n};
+
+    p->rc = p->at == 0 ? make_slot(journal, &as_batch) : 0;
+    if (p->rc == 0)
+        p->rc = files->ops->write(files->arg, p->slot->fd, &iov, 1, p->at);
+    if (p->rc == 0)
+        p->rc = files->ops->sync(files->arg, p->slot->fd);
+    free(zeroes);
+    p->at += n;
+}
+
+static void
+on_prepare_done(struct disk_job *job)
+{
+    struct prepare_job *p = container_of(job, struct prepare_job, job);
+    struct journal *journal = container_of(p, struct journal, prepare);
+
+    if (p->rc == 0 && p->at < p->slot->size) {
+        disk_submit(journal->disk, DISK_LATER, &p->job);
+        return;
+    }
+    p->slot->is_preparing = false; /* if it failed, whoever needs it finds out */
+    p->slot = NULL;
+}
+
+static void
+prepare_next(struct journal *journal)
+{
+    struct prepare_job *p = &journal->prepare;
+
+    if (!journal->settings.prepares || p->slot != NULL || find_free_slot(journal) != NULL ||
+        journal->is_in_trouble || used_bytes(journal) >= journal->settings.limit_bytes)
+        return;
+    p->slot = add_slot(journal);
+    p->slot->size = journal->settings.segment_bytes;
+    p->slot->is_preparing = true;
+    p->at = 0;
+    p->job.run = run_prepare;
+    p->job.done = on_prepare_done;
+    disk_submit(journal->disk, DISK_LATER, &p->job);
+}
+
 /* --- batches --------------------------------------------------------------------------- */
 
 static void on_batch_done(struct disk_job *job);
@@ -568,6 +643,8 @@ journal_flush(struct journal *journal)
     journal->is_writing = true;
     submit(journal);
     look_at_crowd(journal);
+    if (journal->position > journal->settings.segment_bytes / 4)
+        prepare_next(journal);
 }
 
 static void

@@ -17,6 +17,8 @@ typedef void command_fn(void *arg, const struct command *command);
 struct post {
     struct worker *worker;
     unsigned index; /* the worker's */
+    uint64_t behind; /* messages that had to wait though their queue has consumers, ever: who brings
+                        them from a socket should read less */
     struct {
         command_fn *handle;
         void *arg;

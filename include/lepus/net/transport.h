@@ -96,6 +96,10 @@ void transport_describe_tls(const struct transport *transport, char *out, size_t
 bool transport_peer_name(const struct transport *transport, enum tls_name which, unsigned nth,
                          char *out, size_t size);
 
+/* How much a turn may read: less for one that is ahead of those who take what it brings, so that
+ * they have their turns more often. */
+void transport_slow(struct transport *transport, bool slow);
+
 /* No more `bytes` calls until resume; the peer is held back by TCP. Resume hands up what waits in
  * a later phase of the worker, never from within. Both may be repeated. */
 void transport_pause(struct transport *transport);
