@@ -28,6 +28,7 @@ enum {
     BUFFER_KEEP = 4 << 20, /* a larger buffer is given back */
     FRAME_MAX = 1 << 30,
     PREPARE_STEP = 1 << 20,
+    BAD_MAX = 4, /* slots given up before one of them is tried again */
 };
 
 struct slot {
@@ -347,11 +348,18 @@ journal_is_full(const struct journal *journal)
 static struct slot *
 find_free_slot(struct journal *journal)
 {
+    unsigned bad = 0;
+
     for (size_t i = 0; i < journal->n_slots; i++) {
         struct slot *slot = journal->slots[i];
 
         if (!is_wanted(journal, slot) && !slot->is_bad && !slot->is_preparing)
             return slot;
+        bad += slot->is_bad;
+        if (bad > BAD_MAX && slot->is_bad && !is_wanted(journal, slot)) {
+            slot->is_bad = false; /* a disk that fails everywhere: no more of it is taken */
+            return slot;
+        }
     }
     return NULL;
 }
@@ -662,18 +670,22 @@ on_retry(void *arg)
         submit(journal);
 }
 
+/* A write that failed left nothing that anybody believes, and is tried again in its place. What a
+ * failed sync left may be believed by the system, but not by us: the rest of the slot is not used.
+ */
 static void
-give_up_slot(struct journal *journal, struct batch *batch)
+give_up_place(struct journal *journal, struct batch *batch)
 {
     struct slot *slot = batch->slot;
-    bool was_touched = strcmp(batch->what, "write") == 0 || strcmp(batch->what, "fdatasync") == 0;
 
     slot->last_lsn = batch->lsn - 1;
-    slot->is_bad = was_touched;
-    if (slot->first_lsn == batch->lsn)
-        slot->first_lsn = 0;
-    if (journal->current == slot)
-        journal->current = NULL;
+    slot->is_bad = strcmp(batch->what, "fdatasync") == 0 || batch->rc == -EIO;
+    if (batch->starts_slot || slot->is_bad) {
+        journal->current = NULL; /* the next one begins a slot, this one again if it is good */
+        if (slot->first_lsn == batch->lsn)
+            slot->first_lsn = 0;
+    }
+    journal->position = batch->at;
 }
 
 static void
@@ -681,7 +693,7 @@ batch_failed(struct journal *journal, struct batch *batch)
 {
     struct err why;
 
-    give_up_slot(journal, batch);
+    give_up_place(journal, batch);
     err_set(&why, RESOURCE_ERROR, "journal %" PRIu32 ", slot %" PRIu32 ": %s: %s",
             journal->settings.index, batch->slot->number, batch->what, strerror(-batch->rc));
     journal->wants_retry = true;
