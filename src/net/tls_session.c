@@ -27,7 +27,7 @@
 
 enum {
     RECORD_MAX = SSL3_RT_MAX_PLAIN_LENGTH,
-    SEAL_AHEAD = 256 * 1024, /* in the wire, and seal does no more */
+    SEAL_AHEAD = 64 * 1024, /* in the wire, and seal does no more: 256 KiB are no faster */
     /* A peer that asks for answers (to new keys, to pleas to renegotiate) and reads none of them
      * gets no further than this. */
     WIRE_MAX = 1 << 20,

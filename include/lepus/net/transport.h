@@ -19,7 +19,7 @@
  *
  * TLS. Between the octets of the owner and the socket, and for the owner no different: input comes
  * deciphered, output is encrypted when it is flushed, a record holding as much as is there. Of what
- * waits, up to 256 KiB are encrypted already and no longer counted as pending.
+ * waits, up to 128 KiB are encrypted already and no longer counted as pending.
  *
  * Ending. transport_close ends at once; transport_finish lets what waits go out first, then
  * shuts down and waits for the peer to end. When the peer ends or the socket fails, or the finish

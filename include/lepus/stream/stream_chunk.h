@@ -50,7 +50,7 @@
 #include "lepus/base/view.h"
 
 enum {
-    STREAM_CHUNK_BYTES = 64 * 1024, /* of data */
+    STREAM_CHUNK_BYTES = 60 * 1024, /* of data; two chunks fit into a reader's block */
     STREAM_ENTRIES_MAX = 4096,      /* what a chunk of ours has; u16 is the format's limit */
 
     STREAM_HEADER_SIZE = 48, /* the protocol's part of a head */
