@@ -36,6 +36,8 @@ struct recovery {
     struct recovery_counts counts;
     uint64_t wall_ms;
     unsigned since_relief;
+    bool is_unreadable; /* for why: to go on would be to lose what is there */
+    struct err why;
 };
 
 /* --- the first pass -------------------------------------------------------------------- */
@@ -288,8 +290,13 @@ restore(struct recovery *r, struct past *past)
     restored.n_gone = past->n_gone;
     restored.delivered_mark = past->mark;
     restored.adopt = r->found.corrupt > 0;
-    if (!backlog_restore(past->backlog, &restored, &tail, &err))
+    if (!backlog_restore(past->backlog, &restored, &tail, &err)) {
+        if (err.code == RESOURCE_ERROR && !r->is_unreadable) {
+            r->is_unreadable = true;
+            r->why = err;
+        }
         log_error(NULL, "%s", err.text);
+    }
     past->end = past->backlog->paged_end;
     raise_to(&past->tail, past->end);
     raise_to(&past->tail, tail);
@@ -386,6 +393,10 @@ recovery_run(struct recovery *r, struct home *const *homes, struct recovery_coun
         topology_each_durable_queue(r->topology, add_queue, r);
     for (size_t at = 0; (past = idmap_next(&r->pasts, &at)) != NULL;)
         restore(r, past);
+    if (r->is_unreadable) {
+        *err = r->why;
+        return false;
+    }
     if (!journal_replay(r->dir, &r->files, apply, tell_nothing, r, &again, err))
         return false;
     for (size_t at = 0; (past = idmap_next(&r->pasts, &at)) != NULL;) {

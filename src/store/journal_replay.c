@@ -53,6 +53,7 @@ struct replay {
     size_t room;
     uint32_t loaded; /* which, + 1 */
     struct err *err;
+    bool is_unreadable; /* *err says what */
 };
 
 static void tell(struct replay *r, bool is_error, const char *format, ...)
@@ -91,6 +92,14 @@ read_all(struct replay *r, const char *path, void *to, size_t n, uint64_t *out_s
     return got < (int64_t)n ? -ENODATA : 0;
 }
 
+/* Whether anything is in it is not known: to go on without it would be to lose it. */
+static bool
+cannot_read(struct replay *r, const char *path, int rc)
+{
+    r->is_unreadable = true;
+    return err_set(r->err, RESOURCE_ERROR, "%s: %s", path, strerror(-rc));
+}
+
 /* The head is damaged: what frames say of themselves must do. A slot that was about to be used
  * again looks the same; its frames are old ones, and wanted no more. */
 static bool
@@ -100,11 +109,14 @@ guess_head(struct replay *r, struct segment *segment)
     unsigned long long journal = 0, term, slot;
     uint64_t size;
     bool found = false;
+    int rc;
 
     (void)sscanf(strrchr(segment->path, '/') + 1, "%llu-%llu-%llu", &journal, &term, &slot);
-    if (octets == NULL || read_all(r, segment->path, octets, (size_t)segment->size, &size) != 0) {
+    rc =
+        octets == NULL ? -ENOMEM : read_all(r, segment->path, octets, (size_t)segment->size, &size);
+    if (rc != 0) {
         free(octets);
-        return false;
+        return cannot_read(r, segment->path, rc);
     }
     for (uint64_t at = SEGMENT_HEAD_SIZE; at + FRAME_HEAD_LEN <= segment->size; at += 8) {
         struct frame_head head;
@@ -141,7 +153,7 @@ on_name(void *arg, const char *name)
     snprintf(segment.path, size, "%s/%s", r->folder, name);
     rc = read_all(r, segment.path, octets, sizeof(octets), &segment.size);
     if (rc != 0 && rc != -ENODATA)
-        tell(r, true, "%s: %s", segment.path, strerror(-rc));
+        cannot_read(r, segment.path, rc);
     if (rc == 0 && !segment_head_decode(octets, &segment.head))
         rc = guess_head(r, &segment) ? 0 : -EBADMSG;
     if (rc != 0) { /* just made, or about to be used again */
@@ -187,9 +199,7 @@ load(struct replay *r, uint32_t i)
         return err_set(r->err, RESOURCE_ERROR, "%s: no memory to read it", segment->path);
     rc = read_all(r, segment->path, r->octets, (size_t)segment->size, &size);
     if (rc != 0)
-        tell(r, true, "%s: %s: none of it is used", segment->path, strerror(-rc));
-    if (rc != 0)
-        memset(r->octets, 0, (size_t)segment->size);
+        return cannot_read(r, segment->path, rc);
     r->loaded = i + 1;
     return true;
 }
@@ -433,7 +443,7 @@ journal_replay(const char *dir, const struct file_system *files, journal_each *e
         ok = err_set(err, INTERNAL_ERROR, "%s: %s", r.folder, strerror(-rc));
     if (r.n_segments > 1)
         qsort(r.segments, r.n_segments, sizeof(r.segments[0]), compare_segments);
-    ok = ok && check_versions(&r);
+    ok = ok && !r.is_unreadable && check_versions(&r);
     for (size_t i = 0, end; ok && i < r.n_segments; i = end) {
         for (end = i + 1; end < r.n_segments; end++)
             if (r.segments[end].head.term != r.segments[i].head.term ||

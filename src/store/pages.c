@@ -208,6 +208,7 @@ page_store_new(const char *dir, const struct file_system *files, struct disk *di
     idmap_init(&store->owners);
     buf_init(&store->filling, SIZE_MAX);
     list_init(&store->failed);
+    list_init(&store->failed_reads);
     list_init(&store->dirty);
     list_init(&store->open);
     list_init(&store->condemned);
@@ -284,7 +285,8 @@ tell_trouble(struct page_store *store, const struct page_file *file, const char 
 static void
 look_at_trouble(struct page_store *store)
 {
-    if (!store->is_in_trouble || store->sync_failed || !list_is_empty(&store->failed))
+    if (!store->is_in_trouble || store->sync_failed || !list_is_empty(&store->failed) ||
+        !list_is_empty(&store->failed_reads))
         return;
     store->is_in_trouble = false;
     if (store->ops != NULL)
@@ -360,25 +362,6 @@ on_write_done(struct disk_job *job)
         write_end(w);
     else
         release_written(w->pages);
-    look_at_trouble(store);
-}
-
-void
-page_store_retry(struct page_store *store)
-{
-    struct list *link, all;
-
-    list_init(&all);
-    while ((link = list_take_first(&store->failed)) != NULL)
-        list_append(&all, link);
-    while ((link = list_take_first(&all)) != NULL) {
-        struct write_job *w = container_of(link, struct write_job, failed);
-
-        if (w->pages == NULL || w->file->is_gone)
-            write_end(w);
-        else
-            disk_submit(store->disk, DISK_LATER, &w->job);
-    }
     look_at_trouble(store);
 }
 
@@ -604,6 +587,7 @@ struct page_block {
 
 struct read_job {
     struct disk_job job;
+    struct list failed;  /* in store->failed_reads */
     struct pages *pages; /* NULL: they went */
     struct page_file *file;
     uint64_t seq, at, end, asked_at;
@@ -722,8 +706,15 @@ on_read_done(struct disk_job *job)
     struct page_block *block = NULL;
     struct err why;
 
+    if (pages != NULL && r->rc != 0 && r->rc != -EBADMSG && r->rc != -ENOENT) {
+        list_append(&r->file->store->failed_reads, &r->failed);
+        tell_trouble(r->file->store, r->file, "read", r->rc);
+        return; /* what is there may be all right: page_store_retry */
+    }
     if (pages != NULL)
         pages->reading = NULL;
+    if (r->file != NULL)
+        look_at_trouble(r->file->store);
     if (pages == NULL) {
         block_bytes_unref(&r->bytes);
     } else if (r->file == NULL) {
@@ -789,6 +780,35 @@ pages_read(struct pages *pages, uint64_t seq)
     if (r->file != NULL)
         r->file->refs++;
     disk_submit(pages->store->disk, DISK_FIRST, &r->job);
+}
+
+/* --- trying again ---------------------------------------------------------------------- */
+
+void
+page_store_retry(struct page_store *store)
+{
+    struct list *link, all;
+
+    list_init(&all);
+    while ((link = list_take_first(&store->failed)) != NULL)
+        list_append(&all, link);
+    while ((link = list_take_first(&all)) != NULL) {
+        struct write_job *w = container_of(link, struct write_job, failed);
+
+        if (w->pages == NULL || w->file->is_gone)
+            write_end(w);
+        else
+            disk_submit(store->disk, DISK_LATER, &w->job);
+    }
+    while ((link = list_take_first(&store->failed_reads)) != NULL)
+        list_append(&all, link);
+    while ((link = list_take_first(&all)) != NULL) {
+        struct read_job *r = container_of(link, struct read_job, failed);
+
+        r->at = r->asked_at;
+        disk_submit(store->disk, DISK_FIRST, &r->job);
+    }
+    look_at_trouble(store);
 }
 
 bool
@@ -858,12 +878,24 @@ pages_end(const struct pages *pages)
     return pages->end;
 }
 
+/* Nobody waits for it any more. */
+static void
+end_read(struct read_job *r)
+{
+    r->pages = NULL;
+    if (!list_is_linked(&r->failed))
+        return; /* under way: it ends by itself */
+    list_remove(&r->failed);
+    file_unref(r->file);
+    free(r);
+}
+
 void
 pages_free(struct pages *pages, bool unlink)
 {
     idmap_remove(&pages->store->owners, pages->id);
     if (pages->reading != NULL)
-        pages->reading->pages = NULL;
+        end_read(pages->reading);
     while (!list_is_empty(&pages->writing)) {
         struct write_job *w = container_of(pages->writing.next, struct write_job, writing);
 
@@ -1003,6 +1035,9 @@ restore_file(struct pages *pages, struct page_file *file, struct range_view sinc
         file->live = settled < file->live ? file->live - settled : 0;
     } else {
         rc = survey(file, gone, &size);
+        if (rc != 0 && rc != -EBADMSG && rc != -ENOENT)
+            return err_set(err, RESOURCE_ERROR, "queue %" PRIu64 ": page file %" PRIu64 ": %s",
+                           pages->id, file->number, strerror(-rc));
         file->size = file->frozen_size;
         file->first = first;
         file->last = last;
@@ -1015,6 +1050,9 @@ restore_file(struct pages *pages, struct page_file *file, struct range_view sinc
     there = rc == 0 ? files->ops->size(files->arg, file->fd) : rc;
     if (there >= (int64_t)file->size)
         return true;
+    if (there < 0 && there != -ENOENT)
+        return err_set(err, RESOURCE_ERROR, "queue %" PRIu64 ": page file %" PRIu64 ": %s",
+                       pages->id, file->number, strerror((int)-there));
     if (there >= 0 && (uint64_t)there > FILE_HEAD_SIZE) {
         file->size = (uint64_t)there;
         return err_set(err, INTERNAL_ERROR, "queue %" PRIu64 ": page file %" PRIu64 " is short",
@@ -1031,6 +1069,7 @@ bool
 pages_restore(struct pages *pages, struct view state, struct range_view since,
               struct range_view gone, struct err *err)
 {
+    struct err second = {0};
     uint64_t n;
     size_t at = 0;
     bool ok = record_read_varint(state, &at, &n);
@@ -1049,7 +1088,13 @@ pages_restore(struct pages *pages, struct view state, struct range_view since,
     for (size_t i = 0; i < pages->n_files;) {
         struct page_file *file = pages->files[i];
 
-        ok = restore_file(pages, file, since, gone, err) && ok;
+        if (!restore_file(pages, file, since, gone, ok ? err : &second)) {
+            ok = false;
+            if (second.code == RESOURCE_ERROR)
+                *err = second;
+            if (err->code == RESOURCE_ERROR)
+                return false; /* it may be all right: the caller is not to go on */
+        }
         pages->live += file->live;
         if (file->live == 0)
             drop_file(pages, i);

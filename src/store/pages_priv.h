@@ -26,6 +26,7 @@ struct page_store {
     struct buf filling;  /* the block that somebody fills, its head left free */
     size_t writing_bytes;
     struct list failed; /* blocks that could not be written */
+    struct list failed_reads;
     struct list dirty;  /* files written to since their last sync was asked for */
     bool is_in_trouble, is_syncing, sync_failed;
     uint64_t stamp, safe_stamp;

@@ -72,8 +72,8 @@ struct journal_settings {
     uint64_t first_lsn;  /* greater than any that was found at the start */
     uint64_t generation; /* likewise */
     uint64_t segment_bytes, crowded_bytes, limit_bytes;
-    bool prepares; /* the next segment is written with zeroes ahead of need: a sync is dearer where a
-                      file has room that was never written */
+    bool prepares; /* the next segment is written with zeroes ahead of need: a sync is dearer where
+                      a file has room that was never written */
 };
 
 struct journal_ops {
