@@ -225,7 +225,7 @@ crashes_forget_only_what_was_not_saved(void **state)
                     history[i][++version[i]] = set[i];
                     stream_offsets_set(w->offsets, name_of(i), (uint64_t)set[i]);
                 }
-                if (random_below(&r, 25) == 0) {
+                if (seed % 2 && random_below(&r, 25) == 0) {
                     w->files->fail_at = w->files->calls + 1 + (unsigned)random_below(&r, 8);
                     w->files->fail_for = 1 + (unsigned)random_below(&r, 2);
                 }
@@ -238,7 +238,7 @@ crashes_forget_only_what_was_not_saved(void **state)
                     memcpy(version_saved, version, sizeof(version));
                 }
             }
-            w->files->fail_at = w->files->calls + 1 + (unsigned)random_below(&r, 4);
+            w->files->fail_at = w->files->calls + 1 + (unsigned)random_below(&r, 9);
             w->files->fail_for = UINT32_MAX / 2;
             close_offsets(w);
             if (random_below(&r, 2))
