@@ -104,7 +104,8 @@ bool tls_session_say_end(struct tls_session *session);
 static inline struct output *
 tls_session_wire(struct tls_session *session, struct output *plain)
 {
-    return session->is_kernel ? plain : &session->cipher;
+    /* not before the peer is known, though the kernel may have its keys already */
+    return session->is_kernel && session->state == TLS_OPEN ? plain : &session->cipher;
 }
 
 /* How it failed or ended; never NULL. */

@@ -92,7 +92,7 @@ bio_write(BIO *bio, const char *at, int n)
     if (s->is_kernel) {
         int sent = BIO_write(s->socket, at, n);
 
-        BIO_copy_next_retry(bio);
+        BIO_set_flags(bio, BIO_get_retry_flags(s->socket));
         return sent;
     }
     if (output_pending(&s->cipher) > WIRE_MAX)

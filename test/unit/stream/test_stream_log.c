@@ -785,6 +785,250 @@ rot_is_told_and_passed_over(void **state)
     }
 }
 
+/* A segment of the newest chunks, its messages in batches of `batch` chunks of one message each. */
+static struct memory_file *
+fill_newest(struct world *w, unsigned batches, unsigned batch)
+{
+    for (unsigned i = 0; i < batches; i++) {
+        stream_log_flush(w->log);
+        for (unsigned k = 0; k < batch; k++)
+            append_as(w, STREAM_CHUNK_BYTES - 100, "", view_of(no_properties, 2));
+        run_disk(w);
+        commit(w);
+    }
+    assert_int_equal(stream_log_segments(w->log), 1);
+    return segment_file(w, 0, ".seg");
+}
+
+static void
+restart(struct world *w)
+{
+    stream_log_free(w->log, false);
+    run_disk(w);
+    memory_disk_kill(w->files);
+    open_log(w);
+}
+
+static void
+a_hole_in_what_was_promised_is_no_torn_tail(void **state)
+{
+    struct world *w = world_new(1, 0);
+    struct memory_file *f = fill_newest(w, 6, 1);
+    struct random r = {1};
+    struct eye eye;
+
+    (void)state;
+    memory_find(w->files, "streams/0000000000000007/00000000000000000000.idx")->is_named = false;
+    spoil(f, 5 * STREAM_CHUNK_BYTES / 2, 100, &r);
+    restart(w);
+    assert_int_equal(w->errors, 1);
+    assert_non_null(strstr(w->line, "offsets 2 to 2 are lost"));
+    assert_int_equal(stream_log_committed(w->log), 6);
+    w->damages = 0;
+    w->lost = 0;
+    eye_open(&eye, w, &from_first);
+    for (uint64_t i = 0; i < 6; i++)
+        if (i != 2)
+            assert_int_equal(see(&eye), i);
+    assert_int_equal(w->damages, 1);
+    assert_int_equal(w->lost, 1);
+    stream_reader_free(eye.reader);
+    world_free(w);
+}
+
+static void
+a_batch_that_is_torn_in_its_middle_is_cut_there(void **state)
+{
+    struct world *w = world_new(1, 0);
+    struct memory_file *f = fill_newest(w, 1, 1);
+    struct random r = {1};
+
+    (void)state;
+    for (unsigned i = 0; i < 5; i++)
+        append_as(w, STREAM_CHUNK_BYTES - 100, "", view_of(no_properties, 2));
+    commit(w); /* one batch of five chunks; as if its sync had never come back */
+    f = segment_file(w, 0, ".seg");
+    memory_find(w->files, "streams/0000000000000007/00000000000000000000.idx")->is_named = false;
+    spoil(f, 5 * STREAM_CHUNK_BYTES / 2, 100, &r); /* in the second of the five */
+    restart(w);
+    assert_int_equal(w->errors, 0);
+    assert_int_equal(w->findings, 1);
+    assert_int_equal(stream_log_committed(w->log), 2);
+    w->appended = w->safe = 2;
+    append_many(w, 10, 3);
+    must_see(w, &from_first, 0, 12);
+    restart(w);
+    must_see(w, &from_first, 0, 12);
+    world_free(w);
+}
+
+static void
+an_index_entry_is_a_promise(void **state)
+{
+    struct world *w = world_new(1, 0);
+    struct memory_file *f = fill_newest(w, 4, 1);
+    struct random r = {1};
+    struct eye eye;
+
+    (void)state;
+    spoil(f, 7 * STREAM_CHUNK_BYTES / 2, 100, &r); /* the last chunk: nothing behind it tells */
+    restart(w);
+    assert_int_equal(w->errors, 1);
+    assert_int_equal(stream_log_committed(w->log), 4);
+    w->appended = w->safe = 4;
+    append_many(w, 10, 3);
+    assert_int_equal(w->safe, 14);
+    w->lost = 0;
+    eye_open(&eye, w, &from_first);
+    for (uint64_t i = 0; i < 14; i++)
+        if (i != 3)
+            assert_int_equal(see(&eye), i);
+    assert_int_equal(w->lost, 1);
+    stream_reader_free(eye.reader);
+    world_free(w);
+}
+
+static void
+a_segment_whose_sync_failed_is_left(void **state)
+{
+    struct world *w = world_new(1, 0);
+
+    (void)state;
+    append_many(w, 10, 5);
+    append(w);
+    w->files->fail_at = w->files->calls + 2; /* write, sync */
+    commit(w);
+    assert_int_equal(w->troubles, 1);
+    assert_true(stream_log_is_in_trouble(w->log));
+    assert_int_equal(w->safe, 10);
+    commit(w);
+    assert_int_equal(w->safe, 11);
+    assert_int_equal(stream_log_segments(w->log), 2);
+    world_free(w);
+}
+
+static void
+room_that_was_allocated_is_given_back(void **state)
+{
+    struct world *w = world_new(1, 1 << 20);
+    size_t bytes = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < 2000; i++) {
+        append_as(w, 4000, "", view_of(no_properties, 2));
+        if (i % 10 == 9)
+            commit(w);
+    }
+    for (unsigned i = 0; i < 3; i++)
+        stream_log_retain(w->log); /* idle */
+    append_as(w, 4000, "", view_of(no_properties, 2));
+    commit(w);
+    for (size_t i = 0; i < w->files->n_files; i++)
+        if (w->files->files[i]->is_named && strstr(w->files->files[i]->path, ".seg") != NULL)
+            bytes += w->files->files[i]->size;
+    assert_true(stream_log_segments(w->log) > 5);
+    assert_true(bytes >= stream_log_bytes(w->log));
+    assert_true(bytes < stream_log_bytes(w->log) + (300 << 10)); /* of the active one */
+    world_free(w);
+}
+
+static void
+an_idle_stream_keeps_no_file_open(void **state)
+{
+    struct world *w = world_new(1, 0);
+
+    (void)state;
+    append_many(w, 100, 10);
+    assert_true(w->files->n_open > 0);
+    stream_log_retain(w->log);
+    stream_log_retain(w->log);
+    assert_int_equal(w->files->n_open, 0);
+    append_many(w, 100, 10);
+    must_see(w, &from_first, 0, 200);
+    world_free(w);
+}
+
+/* Entries as clients of the native protocol make them: a plain batch, a compressed one. */
+static void
+batches_of_native_clients_are_unpacked(void **state)
+{
+    static const uint8_t entries[] = {
+        0x80, 0, 2, 0, 0, 0,    20,   0,    0, 0,   20,             /* plain, two records */
+        0,    0, 0, 6, 0, 0x53, 0x75, 0xa0, 1, 'a',                 /* the first */
+        0,    0, 0, 6, 0, 0x53, 0x75, 0xa0, 1, 'b',                 /* the second */
+        0x90, 0, 3, 0, 0, 0,    9,    0,    0, 0,   4,  1, 2, 3, 4, /* gzip, three records */
+        0,    0, 0, 6, 0, 0x53, 0x75, 0xa0, 1, 'c',                 /* one by itself */
+    };
+    struct world *w = world_new(1, 0);
+    struct stream_chunk chunk = {.records = 6,
+                                 .entries = 3,
+                                 .timestamp_ms = 5000,
+                                 .data_len = sizeof(entries),
+                                 .flags = STREAM_CHUNK_NATIVE,
+                                 .id = 1,
+                                 .durable = 1};
+    struct memory_file *f;
+    struct stream_message m;
+    struct eye eye;
+    size_t at;
+
+    (void)state;
+    append(w);
+    commit(w);
+    f = segment_file(w, 0, ".seg");
+    at = f->size;
+    memory_resize(f, at + STREAM_HEAD_MIN + sizeof(entries));
+    chunk.data_crc = stream_chunk_sum(view_of(entries, sizeof(entries)));
+    stream_chunk_put_head(&chunk, f->live + at);
+    memcpy(f->live + at + STREAM_HEAD_MIN, entries, sizeof(entries));
+    restart(w);
+    assert_int_equal(stream_log_committed(w->log), 7);
+    eye_open(&eye, w, &from_first);
+    assert_int_equal(see(&eye), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(stream_reader_next(eye.reader, &m), STREAM_READ_MESSAGE);
+        assert_int_equal(m.offset, i < 2 ? 1 + i : 6);
+        assert_int_equal(m.content.body.len, 1);
+        assert_int_equal(m.content.body.at[0], 'a' + i);
+        assert_int_equal(m.timestamp_ms, 5000);
+    }
+    assert_int_equal(stream_reader_skipped(eye.reader), 3);
+    assert_int_equal(stream_reader_next(eye.reader, &m), STREAM_READ_WAIT);
+    stream_reader_free(eye.reader);
+    world_free(w);
+}
+
+static void
+whole_chunks_are_given_as_they_are_sent(void **state)
+{
+    struct world *w = world_new(1, 20000);
+    struct stream_chunk chunk;
+    struct view header, data;
+    struct eye eye;
+    uint64_t next = 0;
+
+    (void)state;
+    append_many(w, 500, 10);
+    eye_open(&eye, w, &from_first);
+    for (;;) {
+        if (stream_reader_next_chunk(eye.reader, &chunk, &header, &data) == STREAM_READ_WAIT) {
+            if (!disk_step(w->disk))
+                break;
+            continue;
+        }
+        assert_int_equal(header.len, STREAM_HEADER_SIZE);
+        assert_int_equal(header.at[0], 0x50);
+        assert_int_equal(be_u64(header.at + 24), next);
+        assert_int_equal(be_u32(header.at + 36), data.len);
+        assert_int_equal(be_u32(header.at + 32), stream_chunk_sum(data));
+        assert_int_equal(be_u64(header.at + 40), 0);
+        next += chunk.records;
+    }
+    assert_int_equal(next, 500);
+    stream_reader_free(eye.reader);
+    world_free(w);
+}
+
 static void
 a_newer_version_is_refused(void **state)
 {
@@ -805,6 +1049,8 @@ a_newer_version_is_refused(void **state)
 static void
 the_start_reads_little_of_much(void **state)
 {
+    const struct stream_reader_settings s = {.from = STREAM_FROM_OFFSET, .offset = 1234};
+    struct eye eye;
     struct world *w = world_new(1, 4 << 20);
     unsigned calls;
 
@@ -820,6 +1066,12 @@ the_start_reads_little_of_much(void **state)
     open_log(w);
     assert_int_equal(stream_log_committed(w->log), 3000);
     assert_true(w->files->calls - calls < 40);
+    /* And so does looking for an offset. */
+    calls = w->files->calls;
+    eye_open(&eye, w, &s);
+    assert_int_equal(see(&eye), 1234);
+    assert_true(w->files->calls - calls < 20);
+    stream_reader_free(eye.reader);
     world_free(w);
 }
 
@@ -912,6 +1164,14 @@ main(void)
         cmocka_unit_test(recovery_that_cannot_read_says_so),
         cmocka_unit_test(any_crash_leaves_what_was_promised),
         cmocka_unit_test(rot_is_told_and_passed_over),
+        cmocka_unit_test(a_hole_in_what_was_promised_is_no_torn_tail),
+        cmocka_unit_test(a_batch_that_is_torn_in_its_middle_is_cut_there),
+        cmocka_unit_test(an_index_entry_is_a_promise),
+        cmocka_unit_test(a_segment_whose_sync_failed_is_left),
+        cmocka_unit_test(room_that_was_allocated_is_given_back),
+        cmocka_unit_test(an_idle_stream_keeps_no_file_open),
+        cmocka_unit_test(batches_of_native_clients_are_unpacked),
+        cmocka_unit_test(whole_chunks_are_given_as_they_are_sent),
         cmocka_unit_test(a_newer_version_is_refused),
         cmocka_unit_test(the_start_reads_little_of_much),
         cmocka_unit_test(random_readers_see_what_a_model_says),

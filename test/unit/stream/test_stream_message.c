@@ -367,6 +367,12 @@ a_native_message_is_delivered(void **state)
     must_equal(c.body, VIEW_LIT("hi yo"));
     must_equal(c.properties, VIEW_LIT("\x00\x80\x02"
                                       "42"));
+    /* A binary header is a string to a native client's reader, and x to one who published it so. */
+    entry = VIEW_LIT("\x00\x53\x74\xc1\x07\x02\xa1\x01k\xa0\x01v\x00\x53\x75\xa0\x01!");
+    assert_true(stream_decode(&f.decoder, entry, VIEW_LIT(""), true, &c, &filter));
+    must_equal(c.properties, VIEW_LIT("\x20\x00\x00\x00\x00\x08\x01kS\x00\x00\x00\x01v"));
+    assert_true(stream_decode(&f.decoder, entry, VIEW_LIT(""), false, &c, &filter));
+    must_equal(c.properties, VIEW_LIT("\x20\x00\x00\x00\x00\x08\x01kx\x00\x00\x00\x01v"));
     /* A value for a body. */
     entry = VIEW_LIT("\x00\x53\x77\xa1\x02hi");
     assert_true(stream_decode(&f.decoder, entry, VIEW_LIT(""), true, &c, &filter));
