@@ -66,6 +66,8 @@ OVERRIDES = {
     "tls": {"on": ((RELEASE, None), (ASAN, None), (TSAN, None))},
     # what it measures is the broker's memory: nothing else shall run beside it
     "soak/memory": {"weight": 2},
+    # under callgrind, which sanitizers do not go with
+    "instructions": {"on": ((RELEASE, None),), "timeout_s": 300},
     "wire": {"on": WIRE, "timeout_s": 240, "options": ("amqp.max_message_size=1MiB",),
              "env": (("LEPUS_MAX_MESSAGE_SIZE", str(1 << 20)),)},
 }
