@@ -368,6 +368,18 @@ id_of(struct found *f, const struct amqp10_value *v)
     return text_of(v);
 }
 
+/* An id that is a number or a UUID, in octets of the decoder's. */
+static struct view
+keep_id(struct stream_decoder *d, const struct amqp10_value *v)
+{
+    struct found other;
+    struct view id = id_of(&other, v);
+
+    buf_clear(&d->scratch);
+    buf_append(&d->scratch, id.at, id.len);
+    return id.len > 0 ? buf_view(&d->scratch) : view_of(NULL, 0);
+}
+
 static void
 read_properties(struct stream_decoder *d, struct found *f, const struct amqp10_value *list)
 {
@@ -390,16 +402,9 @@ read_properties(struct stream_decoder *d, struct found *f, const struct amqp10_v
                 f->reply_to = queue_of(f, v.octets);
             break;
         case 5:
-            /* The text of an id that is none lives as long as the next one's: it is kept. */
             f->correlation_id = text_of(&v);
-            if (f->correlation_id.at == NULL && v.code != AMQP10_NULL) {
-                struct found other;
-                struct view id = id_of(&other, &v);
-
-                buf_clear(&d->scratch);
-                buf_append(&d->scratch, id.at, id.len);
-                f->correlation_id = buf_view(&d->scratch);
-            }
+            if (f->correlation_id.at == NULL)
+                f->correlation_id = keep_id(d, &v);
             break;
         case 6:
             f->content_type = text_of(&v);

@@ -264,6 +264,31 @@ crashes_forget_only_what_was_not_saved(void **state)
     }
 }
 
+/* A file that was being made when the power failed has a higher generation, and not all groups. */
+static void
+a_file_that_was_not_finished_does_not_count(void **state)
+{
+    struct world *w = world_new(1);
+    struct memory_file *f;
+
+    (void)state;
+    stream_offsets_set(w->offsets, VIEW_LIT("a"), 1);
+    stream_offsets_set(w->offsets, VIEW_LIT("b"), 2);
+    save(w);
+    close_offsets(w);
+    open_offsets(w); /* makes the other one with the next change */
+    stream_offsets_set(w->offsets, VIEW_LIT("a"), 3);
+    save(w);
+    close_offsets(w);
+    f = memory_find(w->files, "streams/0000000000000009/offsets.1");
+    assert_non_null(f);
+    f->size -= 3;
+    open_offsets(w);
+    must_have(w, "a", 1);
+    must_have(w, "b", 2);
+    world_free(w);
+}
+
 static void
 failures_are_told_once_and_tried_again(void **state)
 {
@@ -298,6 +323,7 @@ main(void)
         cmocka_unit_test(too_many_groups_are_refused),
         cmocka_unit_test(deleting_unlinks),
         cmocka_unit_test(crashes_forget_only_what_was_not_saved),
+        cmocka_unit_test(a_file_that_was_not_finished_does_not_count),
         cmocka_unit_test(failures_are_told_once_and_tried_again),
     };
 
