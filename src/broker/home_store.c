@@ -18,8 +18,8 @@
 #include "lepus/base/mem.h"
 
 enum {
-    UNSAFE_MAX = 8 << 20,  /* octets that may wait for the journal's disk */
-    WRITING_MAX = 8 << 20, /* octets of blocks that may wait for the pages' disk */
+    UNSAFE_MAX = 4 << 20,  /* octets that may wait for the journal's disk */
+    WRITING_MAX = 4 << 20, /* octets of blocks that may wait for the pages' disk */
     PAGING_STEP = 1 << 20, /* octets a turn, of a checkpoint */
     SPILL_BIG = 2 * PAGE_BLOCK_BYTES,
     RETRY_MS = 1000,

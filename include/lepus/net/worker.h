@@ -44,7 +44,8 @@
 enum {
     WORKERS_MAX = 64,
     WORKER_OUTSIDE = WORKERS_MAX, /* the sender of what came by worker_mail_from_outside */
-    MAIL_OUTSTANDING_MAX = 8 << 20,
+    MAIL_OUTSTANDING_MAX =
+        256 * 1024, /* little, so that what is urgent waits behind little: measured */
 };
 
 struct worker;
