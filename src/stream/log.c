@@ -9,6 +9,7 @@
 
 enum {
     ENTRY_MAX = INT32_MAX - 4096, /* the top bit of a length means something else */
+    PROPERTIES_MAX = 16 << 20,
     PIECE_FIRST = 1024,
     FOLDER_DIGITS = 16,
     ALLOCATE_FROM = 128 * 1024, /* a small segment takes no more than it needs */
@@ -17,8 +18,7 @@ enum {
 
 static const uint64_t segment_bytes_max = UINT64_C(3000000000);
 
-/* --- pieces ------------------------------------------------------------------------------------
- */
+/* --- pieces ------------------------------------------------------------------------------- */
 
 static struct piece *
 piece_new(struct stream_log *log, struct view exchange)
@@ -74,8 +74,7 @@ drop_pieces(struct list *pieces)
     }
 }
 
-/* --- segments ----------------------------------------------------------------------------------
- */
+/* --- segments ----------------------------------------------------------------------------- */
 
 static struct segment *
 segment_new(struct stream_log *log, uint64_t first_offset, int64_t first_ms)
@@ -212,8 +211,7 @@ doom_segment(struct stream_log *log, struct segment *segment)
         unlink_segment(segment);
 }
 
-/* --- retention ---------------------------------------------------------------------------------
- */
+/* --- retention ---------------------------------------------------------------------------- */
 
 static struct segment *
 first_segment(const struct stream_log *log)
@@ -287,9 +285,7 @@ stream_log_set_limits(struct stream_log *log, uint64_t max_bytes, uint64_t max_a
     stream_log_retain(log);
 }
 
-/* --- the commit, on the disk's thread
- * -------------------------------------------------------------
- */
+/* --- the commit, on the disk's thread ----------------------------------------------------- */
 
 static bool
 fail(struct commit *c, const char *what, const char *path, int rc)
@@ -409,8 +405,7 @@ run_commit(struct disk_job *job)
     }
 }
 
-/* --- the commit, on the worker's ----------------------------------------------------------------
- */
+/* --- the commit, on the worker's ---------------------------------------------------------- */
 
 static size_t
 piece_size(const struct piece *piece)
@@ -696,8 +691,7 @@ done_commit(struct disk_job *job)
     log_unref(log);
 }
 
-/* --- appending ---------------------------------------------------------------------------------
- */
+/* --- appending ---------------------------------------------------------------------------- */
 
 /* Whether the open chunk may take one more of about that size. */
 static bool
@@ -744,7 +738,7 @@ note_filter(struct stream_log *log, struct piece *piece, struct view value)
 static bool
 is_too_large(const struct content *c)
 {
-    return c->body.len > ENTRY_MAX / 2 || c->properties.len > ENTRY_MAX / 16;
+    return c->body.len > ENTRY_MAX / 2 || c->properties.len > PROPERTIES_MAX;
 }
 
 bool
@@ -783,8 +777,7 @@ stream_log_append(struct stream_log *log, const struct content *content, uint64_
     return true;
 }
 
-/* --- life ----------------------------------------------------------------------------------------
- */
+/* --- life --------------------------------------------------------------------------------- */
 
 void
 log_tell(struct stream_log *log, bool is_error, const char *format, ...)
@@ -893,8 +886,7 @@ stream_log_free(struct stream_log *log, bool unlink)
     log_unref(log);
 }
 
-/* --- what is asked -------------------------------------------------------------------------------
- */
+/* --- what is asked ------------------------------------------------------------------------ */
 
 uint64_t
 stream_log_first(const struct stream_log *log)

@@ -100,7 +100,7 @@ struct stream_log {
     struct list readers, waiting;
 };
 
-/* --- log.c ----------------------------------------------------------------------------------- */
+/* --- log.c -------------------------------------------------------------------------------- */
 
 void log_ref(struct stream_log *log);
 void log_unref(struct stream_log *log);
@@ -114,11 +114,11 @@ struct segment *segment_use(struct segment *segment);
 void segment_leave(struct segment **segment); /* leaves NULL behind */
 void piece_unref(struct piece **piece);       /* leaves NULL behind */
 
-/* --- reader.c -------------------------------------------------------------------------------- */
+/* --- reader.c ----------------------------------------------------------------------------- */
 
 void readers_wake(struct stream_log *log); /* those that wait for what comes next */
 
-/* --- segment.c: blocking --------------------------------------------------------------------- */
+/* --- segment.c: blocking ------------------------------------------------------------------ */
 
 void segment_path(char *out, const struct stream_log *log, uint64_t first_offset,
                   const char *suffix);

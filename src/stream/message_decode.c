@@ -5,7 +5,7 @@
 #include "lepus/wire/table.h"
 #include "message_priv.h"
 
-enum { DECODED_MAX = 1 << 30 };
+enum { DECODED_MAX = 1 << 30 }; /* a header grows by less than eight times its octets */
 
 void
 stream_decoder_init(struct stream_decoder *d, struct view stream)
@@ -38,7 +38,7 @@ struct found {
     uint8_t reply_to_text[256];
 };
 
-/* --- headers ------------------------------------------------------------------------------- */
+/* --- headers ------------------------------------------------------------------------------ */
 
 static bool put_field(struct stream_decoder *d, const struct amqp10_value *v, unsigned depth);
 
@@ -241,7 +241,7 @@ put_field(struct stream_decoder *d, const struct amqp10_value *v, unsigned depth
     return true;
 }
 
-/* --- the sections ---------------------------------------------------------------------------- */
+/* --- the sections ------------------------------------------------------------------------- */
 
 static struct view
 text_of(const struct amqp10_value *v)
@@ -442,7 +442,7 @@ read_application(struct stream_decoder *d, struct found *f, const struct amqp10_
     }
 }
 
-/* --- together ------------------------------------------------------------------------------ */
+/* --- together ----------------------------------------------------------------------------- */
 
 static void
 put_short(struct buf *to, struct view v)
@@ -459,8 +459,6 @@ compose(struct stream_decoder *d, const struct found *f)
     struct buf *to = &d->properties;
     unsigned flags = f->flags;
 
-    if (d->headers.bad)
-        flags &= ~(unsigned)PROP_headers;
 #define FLAG(name) flags |= f->name.at != NULL ? (unsigned)PROP_##name : 0
     FLAG(content_type), FLAG(content_encoding), FLAG(correlation_id), FLAG(reply_to);
     FLAG(expiration), FLAG(message_id), FLAG(type), FLAG(user_id), FLAG(app_id);
@@ -500,6 +498,7 @@ read_sections(struct stream_decoder *d, bool is_data)
 
     memset(&f, 0, offsetof(struct found, expiration_digits));
     buf_clear(&d->headers);
+    buf_clear(&d->scratch);
     d->exchange = d->routing_key = d->filter = view_of(NULL, 0);
     while (r.left > 0 && amqp10_read_section(&r, &section, &v)) {
         if (section == SECTION_HEADER && amqp10_is_list(&v))
@@ -569,15 +568,15 @@ is_one_data(struct view body, struct view *out)
     return false;
 }
 
-static bool
-refuse(struct stream_decoder *d, struct view entry, struct content *out)
+static enum stream_decoded
+give_whole(struct stream_decoder *d, struct view entry, struct content *out)
 {
     static const uint8_t none[2];
 
     *out = (struct content){.routing_key = d->stream, .body = entry};
     out->exchange = view_of("", 0);
     out->properties = view_of(none, sizeof(none));
-    return false;
+    return STREAM_NO_MESSAGE;
 }
 
 static void
@@ -591,7 +590,15 @@ fill(const struct stream_decoder *d, struct view exchange, struct content *out,
     *out_filter = d->filter;
 }
 
-bool
+/* What was read of an entry is not all of it. */
+static enum stream_decoded
+forget(struct stream_decoder *d)
+{
+    d->told = view_of(NULL, 0);
+    return STREAM_NO_MEMORY;
+}
+
+enum stream_decoded
 stream_decode(struct stream_decoder *d, struct view entry, struct view exchange, bool is_native,
               struct content *out, struct view *out_filter)
 {
@@ -604,20 +611,20 @@ stream_decode(struct stream_decoder *d, struct view entry, struct view exchange,
         memcmp(entry.at, d->sections.at, n) == 0 &&
         is_one_data(view_of(entry.at + n, entry.len - n), &out->body)) {
         fill(d, exchange, out, out_filter);
-        return true;
+        return STREAM_DECODED;
     }
     *out_filter = view_of(NULL, 0);
     d->told = view_of(NULL, 0);
-    if (!find_body(entry, &at, &section))
-        return refuse(d, entry, out);
+    if (!find_body(entry, &at, &section) || at > DECODED_MAX / 8)
+        return give_whole(d, entry, out);
     d->is_native = is_native;
     buf_clear(&d->sections);
     if (buf_reserve(&d->sections, at + 1) == NULL)
-        return refuse(d, entry, out);
+        return forget(d);
     buf_append(&d->sections, entry.at, at);
     read_sections(d, section == SECTION_DATA);
-    if (d->properties.bad)
-        return refuse(d, entry, out);
+    if (d->properties.bad || d->headers.bad || d->scratch.bad)
+        return forget(d);
     fill(d, exchange, out, out_filter);
     if (section != SECTION_DATA) {
         out->body = view_of(entry.at + at, entry.len - at);
@@ -625,7 +632,7 @@ stream_decode(struct stream_decoder *d, struct view entry, struct view exchange,
     } else if (!is_one_data(view_of(entry.at + at, entry.len - at), &out->body)) {
         out->body = join(d, view_of(entry.at + at, entry.len - at));
         if (d->scratch.bad)
-            return refuse(d, entry, out);
+            return forget(d);
     }
-    return true;
+    return STREAM_DECODED;
 }

@@ -26,6 +26,7 @@ stream_encoder_fini(struct stream_encoder *e)
 struct making {
     struct buf *to;
     struct view properties, headers;
+    struct view values[16]; /* by bit of the flags */
     uint16_t flags;
     bool is_exact; /* decoding will give these properties again, as far as has been seen */
 };
@@ -38,14 +39,29 @@ begin_section(struct buf *to, enum amqp10_section section)
     buf_append(to, head, sizeof(head));
 }
 
+#define rd_raw_shortstr(r) rd_shortstr(r)
+#define rd_raw_table(r)    rd_longstr(r)
+#define rd_raw_u8(r)       rd_view((r), 1)
+#define rd_raw_u64(r)      rd_view((r), 8)
+
+/* All of them in one pass; they are checked ones. */
+static void
+split(struct making *m)
+{
+    struct cursor r = cursor_of(m->properties);
+
+    m->flags = rd_u16(&r);
+#define P(name, type, bit)                                                                         \
+    if ((m->flags & PROP_##name) != 0)                                                             \
+        m->values[bit] = rd_raw_##type(&r);
+    PROPERTIES(P)
+#undef P
+}
+
 static struct view
 property(const struct making *m, enum property which)
 {
-    struct view value = {NULL, 0};
-
-    if ((m->flags & which) != 0)
-        props_find(m->properties, which, &value);
-    return value;
+    return m->values[__builtin_ctz((unsigned)which)]; /* at NULL: absent */
 }
 
 static bool
@@ -57,7 +73,7 @@ is_ascii(struct view v)
     return true;
 }
 
-/* --- header ------------------------------------------------------------------------------ */
+/* --- header ------------------------------------------------------------------------------- */
 
 /* "0" or digits without a zero in front, up to 2^32 - 1. */
 static bool
@@ -107,7 +123,7 @@ put_header(struct making *m)
     amqp10_end(m->to, begun, count);
 }
 
-/* --- headers as values ------------------------------------------------------------------- */
+/* --- headers as values -------------------------------------------------------------------- */
 
 static bool
 is_string(struct view v)
@@ -237,7 +253,7 @@ put_value(struct making *m, const struct field *field)
     }
 }
 
-/* --- annotations --------------------------------------------------------------------------- */
+/* --- annotations -------------------------------------------------------------------------- */
 
 static bool
 is_cc(struct view name, const struct field *field)
@@ -300,7 +316,7 @@ put_annotations(struct making *m, struct view stream, const struct content *cont
     return count + put_header_annotations(m);
 }
 
-/* --- properties ---------------------------------------------------------------------------- */
+/* --- properties --------------------------------------------------------------------------- */
 
 static const uint16_t unreserved_from[] = {'A', 'a', '0'};
 
@@ -397,7 +413,7 @@ put_properties(struct making *m)
     amqp10_end(m->to, begun, count);
 }
 
-/* --- application properties ------------------------------------------------------------------ */
+/* --- application properties --------------------------------------------------------------- */
 
 /* Simple values only: [AMQP 1.0 §3.2.5] */
 static bool
@@ -433,7 +449,7 @@ put_application(struct making *m)
         m->to->len = start; /* all of them are annotations, or come another way */
 }
 
-/* --- all ----------------------------------------------------------------------------------- */
+/* --- all ---------------------------------------------------------------------------------- */
 
 static void
 put_sections(struct making *m, struct view stream, const struct content *content,
@@ -475,7 +491,7 @@ make(struct stream_encoder *e, const struct content *content)
 {
     struct making m = {.to = &e->sections, .properties = content->properties, .is_exact = true};
 
-    m.flags = props_flags(m.properties);
+    split(&m);
     m.headers = property(&m, PROP_headers);
     if ((m.flags & PROP_cluster_id) != 0)
         m.is_exact = false;

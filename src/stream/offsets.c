@@ -62,8 +62,7 @@ struct stream_offsets {
     bool is_timed;
 };
 
-/* --- octets --------------------------------------------------------------------------------------
- */
+/* --- octets ------------------------------------------------------------------------------- */
 
 static void
 put_record(struct buf *to, uint64_t generation, uint8_t kind, struct view name, uint64_t offset)
@@ -113,8 +112,7 @@ take_record(struct cursor *r, uint64_t generation, struct entry *out)
            sum == crc32c((uint32_t)generation, start.at + 4, RECORD_HEAD - 4 + start.left);
 }
 
-/* --- the table
- * ------------------------------------------------------------------------------------- */
+/* --- the table ---------------------------------------------------------------------------- */
 
 static struct group *
 find(const struct stream_offsets *o, struct view name)
@@ -233,8 +231,7 @@ stream_offsets_next(const struct stream_offsets *o, const void **at, struct view
     return true;
 }
 
-/* --- saving
- * ---------------------------------------------------------------------------------------- */
+/* --- saving ------------------------------------------------------------------------------- */
 
 static void
 path_of(char *out, const struct stream_offsets *o, unsigned slot)
@@ -441,8 +438,7 @@ done_save(struct disk_job *job)
     }
 }
 
-/* --- the start
- * --------------------------------------------------------------------------------------- */
+/* --- the start ---------------------------------------------------------------------------- */
 
 static bool
 refuse(struct err *err, const char *what, const char *path, int rc)
@@ -559,8 +555,7 @@ stream_offsets_recover(struct stream_offsets *o, struct err *err)
     return done;
 }
 
-/* --- life
- * ------------------------------------------------------------------------------------------- */
+/* --- life --------------------------------------------------------------------------------- */
 
 struct stream_offsets *
 stream_offsets_new(const struct stream_offsets_settings *settings,

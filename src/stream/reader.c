@@ -65,6 +65,13 @@ struct fetch {
     int error;
 };
 
+/* How far the open chunk was read. */
+struct place {
+    struct view data, batch;
+    uint16_t batch_left;
+    uint64_t next_offset, skipped;
+};
+
 struct stream_reader {
     struct list link, wait_link; /* of the log */
     struct stream_log *log;
@@ -105,8 +112,7 @@ struct stream_reader {
     bool match_unfiltered;
 };
 
-/* --- on the disk's thread ------------------------------------------------------------------------
- */
+/* --- on the disk's thread ----------------------------------------------------------------- */
 
 /* From the position on to a chunk that passes; chunks in front of it are jumped over. False: there
  * is nothing to read yet, since it failed, or there are many. */
@@ -248,8 +254,7 @@ run_fetch(struct disk_job *job)
         read_block(f);
 }
 
-/* --- on the worker's
- * ------------------------------------------------------------------------------ */
+/* --- on the worker's ---------------------------------------------------------------------- */
 
 static void tell_damage(struct stream_reader *r, uint64_t first, uint64_t end, const char *format,
                         ...) __attribute__((format(printf, 4, 5)));
@@ -412,8 +417,7 @@ submit(struct stream_reader *r, enum fetch_how how, uint64_t position)
     disk_submit(r->log->settings.reads, DISK_FIRST, &f->job);
 }
 
-/* --- where the next chunk is
- * ---------------------------------------------------------------------- */
+/* --- where the next chunk is -------------------------------------------------------------- */
 
 /* A chunk just written that begins where the reader stands, or holds where it is to begin. */
 static struct piece *
@@ -715,8 +719,7 @@ next_chunk(struct stream_reader *r)
     }
 }
 
-/* --- records
- * ---------------------------------------------------------------------------------------- */
+/* --- records ------------------------------------------------------------------------------ */
 
 static bool
 take_entry(struct view *from, struct view *out)
@@ -794,17 +797,35 @@ is_wanted(const struct stream_reader *r, struct view value)
     return false;
 }
 
+/* No memory for a record: it is asked for again a little later. Where the chunk was read to is
+ * what `before` says. */
+static enum stream_read
+rest(struct stream_reader *r, const struct place *before)
+{
+    r->data = before->data;
+    r->batch = before->batch;
+    r->batch_left = before->batch_left;
+    r->next_offset = before->next_offset;
+    r->skipped = before->skipped;
+    r->wants = true;
+    if (r->log->settings.worker != NULL)
+        worker_timer_set(r->log->settings.worker, &r->retry, STREAM_RETRY_MS);
+    return STREAM_READ_WAIT;
+}
+
 enum stream_read
 stream_reader_next(struct stream_reader *r, struct stream_message *out)
 {
     for (;;) {
         struct view record = {NULL, 0}, filter;
+        struct place before;
         bool is_native;
 
         if (!r->is_open && !next_chunk(r)) {
             r->wants = true;
             return STREAM_READ_WAIT;
         }
+        before = (struct place){r->data, r->batch, r->batch_left, r->next_offset, r->skipped};
         if (!next_record(r, &record) || r->next_offset >= r->chunk.id + r->chunk.records) {
             close_chunk(r);
             continue;
@@ -813,7 +834,9 @@ stream_reader_next(struct stream_reader *r, struct stream_message *out)
         if (out->offset < r->min_offset)
             continue;
         is_native = (r->chunk.flags & STREAM_CHUNK_NATIVE) != 0;
-        stream_decode(&r->decoder, record, r->chunk.exchange, is_native, &out->content, &filter);
+        if (stream_decode(&r->decoder, record, r->chunk.exchange, is_native, &out->content,
+                          &filter) == STREAM_NO_MEMORY)
+            return rest(r, &before);
         if (r->n_filters > 0 && !is_wanted(r, filter))
             continue;
         out->timestamp_ms = r->chunk.timestamp_ms;
@@ -837,8 +860,7 @@ stream_reader_next_chunk(struct stream_reader *r, struct stream_chunk *out, stru
     return STREAM_READ_MESSAGE;
 }
 
-/* --- life
- * --------------------------------------------------------------------------------------------- */
+/* --- life --------------------------------------------------------------------------------- */
 
 void
 readers_wake(struct stream_log *log)

@@ -15,7 +15,7 @@ refuse(struct err *err, const char *what, const char *path, int rc)
     return err_set(err, INTERNAL_ERROR, "%s %s: %s", what, path, strerror(-rc));
 }
 
-/* --- names ----------------------------------------------------------------------------------- */
+/* --- names -------------------------------------------------------------------------------- */
 
 struct names {
     uint64_t *segments, *indexes;
@@ -83,8 +83,7 @@ unlink_file(struct stream_log *log, uint64_t number, const char *suffix)
     files->ops->unlink(files->arg, path);
 }
 
-/* --- a segment's head --------------------------------------------------------------------------
- */
+/* --- a segment's head --------------------------------------------------------------------- */
 
 static bool
 read_head(struct stream_log *log, uint64_t number, int fd, const char *path,
@@ -148,8 +147,7 @@ add_segment(struct stream_log *log, uint64_t number, bool is_newest, struct err 
     return true;
 }
 
-/* --- the newest ----------------------------------------------------------------------------------
- */
+/* --- the newest --------------------------------------------------------------------------- */
 
 /* What a scan has found so far. */
 struct scan {
@@ -431,8 +429,7 @@ out:
     return done;
 }
 
-/* --- all -----------------------------------------------------------------------------------------
- */
+/* --- all ---------------------------------------------------------------------------------- */
 
 static void
 drop_newest(struct stream_log *log, struct segment *segment)

@@ -12,7 +12,7 @@ segment_path(char *out, const struct stream_log *log, uint64_t first_offset, con
     snprintf(out, PATH_SIZE, "%s/%020llu%s", log->folder, (unsigned long long)first_offset, suffix);
 }
 
-/* --- walking --------------------------------------------------------------------------------- */
+/* --- walking ------------------------------------------------------------------------------ */
 
 void
 walk_init(struct walk *walk, const struct file_system *files, int fd, uint64_t position,
@@ -144,8 +144,7 @@ walk_chunk(struct walk *walk, const struct stream_chunk *chunk)
     return octets.at;
 }
 
-/* --- the index ---------------------------------------------------------------------------------
- */
+/* --- the index ---------------------------------------------------------------------------- */
 
 static bool
 read_entry(const struct file_system *files, int fd, uint64_t number, uint64_t first_offset,

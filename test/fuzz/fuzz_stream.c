@@ -200,8 +200,7 @@ free_files(struct memory *m)
         buf_fini(&m->files[i].octets);
 }
 
-/* --- logs
- * ------------------------------------------------------------------------------------------ */
+/* --- logs --------------------------------------------------------------------------------- */
 
 static void
 set_right(uint8_t *at, size_t size, uint8_t *index, size_t index_size)
@@ -387,8 +386,7 @@ try_log(struct view index, struct view segment)
     free_files(&memory);
 }
 
-/* --- messages and offsets
- * ----------------------------------------------------------------------------- */
+/* --- messages and offsets ----------------------------------------------------------------- */
 
 static void
 try_entry(struct view entry)
@@ -397,7 +395,7 @@ try_entry(struct view entry)
     struct content first, again;
     struct view filter, filter_again;
     struct buf kept;
-    bool done;
+    enum stream_decoded done;
 
     stream_decoder_init(&decoder, VIEW_LIT("s"));
     buf_init(&kept, 1 << 26);

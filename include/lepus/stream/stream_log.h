@@ -110,7 +110,8 @@ bool stream_log_recover(struct stream_log *log, struct err *err);
 void stream_log_free(struct stream_log *log, bool unlink);
 
 /* The content is copied; *out_offset is the message's. False, with nothing changed: there is no
- * memory, or it is too large (about 2 GiB). Properties are checked ones. */
+ * memory, or it is too large (a
+ * body of 1 GiB, properties of 16 MiB). Properties are checked ones. */
 bool stream_log_append(struct stream_log *log, const struct content *content, uint64_t *out_offset);
 
 /* Gives what was appended to the disk if that is idle: what the log does at each turn's end. */

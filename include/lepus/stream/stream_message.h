@@ -101,10 +101,13 @@ void stream_decoder_fini(struct stream_decoder *decoder);
 /*
  * Decodes an entry (behind its length) of a chunk: *out's views are into the entry, or borrowed
  * from the decoder until the next call. exchange: the chunk's. is_native: whether a native client
- * wrote it. out_filter: its x-stream-filter-value, at NULL: none that can be seen. False when it is
- * no message: then *out has the entry as its body, and no properties.
+ * wrote it. out_filter: its x-stream-filter-value, at NULL: none that can be seen. What is no
+ * message has the entry as its body, and no properties.
  */
-bool stream_decode(struct stream_decoder *decoder, struct view entry, struct view exchange,
-                   bool is_native, struct content *out, struct view *out_filter);
+enum stream_decoded { STREAM_DECODED, STREAM_NO_MESSAGE, STREAM_NO_MEMORY };
+
+enum stream_decoded stream_decode(struct stream_decoder *decoder, struct view entry,
+                                  struct view exchange, bool is_native, struct content *out,
+                                  struct view *out_filter);
 
 #endif
