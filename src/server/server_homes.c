@@ -149,6 +149,8 @@ server_stop_homes(struct server *server)
 {
     for (unsigned i = 0; i < server->n_workers; i++)
         home_stop(server->homes[i]);
+    for (unsigned i = 0; i < server->n_workers; i++)
+        worker_run_calls(server->posts[i].worker); /* what the last steps told the homes */
 }
 
 /* --- store.sync changes ---------------------------------------------------------------- */

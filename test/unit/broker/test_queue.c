@@ -79,6 +79,7 @@ struct fixture {
     struct queue queue;
     struct outbox *out;
     size_t memory;
+    uint8_t max_priority;
     struct disk *disk; /* manual; NULL: a queue without pages */
     struct page_store *store;
     char dir[64];
@@ -88,7 +89,12 @@ static void
 init_queue(struct fixture *f)
 {
     struct queue_settings settings = {
-        .ref = {.id = 1}, .durable = true, .account = &f->memory, .store = f->store};
+        .ref = {.id = 1},
+        .durable = true,
+        .max_priority = f->max_priority,
+        .account = &f->memory,
+        .store = f->store,
+    };
 
     queue_init(&f->queue, &settings, &ops, f->out);
 }
@@ -374,6 +380,59 @@ a_message_without_its_body_can_be_requeued(void **state)
     settle(&f, SETTLE_ACK, 1, 2);
     settle_disk(&f);
     assert_int_equal(f.out->at[3].body, 3);
+    teardown(&f);
+}
+
+static void
+publish_with_priority(struct fixture *f, uint64_t body, uint8_t priority)
+{
+    const uint8_t properties[] = {0x08, 0x00, priority};
+    struct content content = {.properties = view_of(properties, 3),
+                              .body = view_of(&body, sizeof(body))};
+    struct publish publish = {.content = &content, .persistent = true, .priority = -1};
+    struct backlog *backlog;
+    uint64_t seq;
+
+    assert_int_equal(queue_publish(&f->queue, &publish, &backlog, &seq), QUEUE_KEPT);
+    message_unref(&publish.made);
+    queue_check(&f->queue);
+}
+
+static void
+spill_level(void *arg, struct backlog *backlog)
+{
+    (void)arg;
+    backlog_spill(backlog, false);
+}
+
+static void
+higher_priorities_go_first_and_each_in_order(void **state)
+{
+    static const uint64_t order[] = {4, 5, 2, 6, 1, 3};
+    struct fixture f;
+
+    (void)state;
+    setup_paged(&f);
+    queue_fini(&f.queue, true);
+    f.max_priority = 5;
+    init_queue(&f);
+    publish_with_priority(&f, 1, 0);
+    publish_with_priority(&f, 2, 3);
+    publish(&f, 3); /* without one: 0 */
+    publish_with_priority(&f, 4, 5);
+    queue_each_level(&f.queue, spill_level, NULL);
+    publish_with_priority(&f, 5, 9); /* above the highest: the highest */
+    publish_with_priority(&f, 6, 3);
+    assert_int_equal(queue_ready(&f.queue), 6);
+    consume(&f, 7, 1, 0, false);
+    for (size_t i = 0; i < 6; i++) {
+        settle_disk(&f);
+        assert_int_equal(f.out->n, i + 1);
+        assert_int_equal(f.out->at[i].body, order[i]);
+        settle(&f, SETTLE_ACK, f.out->at[i].seq, f.out->at[i].seq);
+    }
+    settle_disk(&f);
+    assert_int_equal(queue_ready(&f.queue) + queue_unacked(&f.queue), 0);
     teardown(&f);
 }
 
@@ -683,6 +742,7 @@ main(void)
         cmocka_unit_test(no_memory_refuses_the_message_and_harms_nothing),
         cmocka_unit_test(what_left_memory_comes_back_in_order),
         cmocka_unit_test(a_message_without_its_body_can_be_requeued),
+        cmocka_unit_test(higher_priorities_go_first_and_each_in_order),
         cmocka_unit_test(nothing_is_delivered_that_a_restart_would_not_flag),
         cmocka_unit_test(one_that_nobody_settles_does_not_hold_the_ring),
         cmocka_unit_test(random_lives_agree_with_the_model),
