@@ -1,6 +1,7 @@
+/* Written as the assembler has it: not every compiler's header knows these instructions when the
+ * rest of the program is compiled for processors without them. */
 #include "crc32c_priv.h"
 
-#include <arm_acle.h>
 #include <string.h>
 #include <sys/auxv.h>
 
@@ -12,7 +13,21 @@ crc32c_has_instruction(void)
     return (getauxval(AT_HWCAP) & HAS_CRC32) != 0;
 }
 
-__attribute__((target("+crc"))) uint32_t
+static inline uint32_t
+take_eight(uint32_t reg, uint64_t octets)
+{
+    __asm__(".arch_extension crc\n\tcrc32cx %w0, %w0, %x1" : "+r"(reg) : "r"(octets));
+    return reg;
+}
+
+static inline uint32_t
+take_one(uint32_t reg, uint8_t octet)
+{
+    __asm__(".arch_extension crc\n\tcrc32cb %w0, %w0, %w1" : "+r"(reg) : "r"((uint32_t)octet));
+    return reg;
+}
+
+uint32_t
 crc32c_by_instruction(uint32_t reg, const void *at, size_t n)
 {
     const uint8_t *p = at;
@@ -21,9 +36,9 @@ crc32c_by_instruction(uint32_t reg, const void *at, size_t n)
         uint64_t octets;
 
         memcpy(&octets, p, 8);
-        reg = __crc32cd(reg, octets);
+        reg = take_eight(reg, octets);
     }
     for (; n > 0; n--)
-        reg = __crc32cb(reg, *p++);
+        reg = take_one(reg, *p++);
     return reg;
 }
