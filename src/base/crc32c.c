@@ -1,12 +1,8 @@
-#include "lepus/base/crc32c.h"
+#include "crc32c_priv.h"
 
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <string.h>
+/* By tables, eight octets a step. */
 
-/* --- by tables: eight octets a step ---------------------------------------------------- */
-
-#define POLYNOMIAL UINT32_C(0x82F63B78)
+#define POLYNOMIAL UINT32_C(0x82F63B78) /* bits reversed */
 
 enum { SLICES = 8 };
 
@@ -46,84 +42,9 @@ crc32c_by_tables(uint32_t crc, const void *at, size_t n)
     return ~crc;
 }
 
-/* --- by instruction -------------------------------------------------------------------- */
-
-#if defined(__x86_64__)
-
-#include <immintrin.h>
-
-__attribute__((target("sse4.2"))) static uint32_t
-by_instruction(uint32_t crc, const void *at, size_t n)
-{
-    const uint8_t *p = at;
-    uint64_t wide = ~crc;
-
-    for (; n >= 8; n -= 8, p += 8) {
-        uint64_t octets;
-
-        memcpy(&octets, p, 8);
-        wide = _mm_crc32_u64(wide, octets);
-    }
-    crc = (uint32_t)wide;
-    for (; n > 0; n--)
-        crc = _mm_crc32_u8(crc, *p++);
-    return ~crc;
-}
-
-static bool
-has_instruction(void)
-{
-    return __builtin_cpu_supports("sse4.2");
-}
-
-#elif defined(__aarch64__)
-
-#include <arm_acle.h>
-#include <sys/auxv.h>
-
-enum { HAS_CRC32 = 1 << 7 }; /* HWCAP_CRC32 */
-
-__attribute__((target("+crc"))) static uint32_t
-by_instruction(uint32_t crc, const void *at, size_t n)
-{
-    const uint8_t *p = at;
-
-    crc = ~crc;
-    for (; n >= 8; n -= 8, p += 8) {
-        uint64_t octets;
-
-        memcpy(&octets, p, 8);
-        crc = __crc32cd(crc, octets);
-    }
-    for (; n > 0; n--)
-        crc = __crc32cb(crc, *p++);
-    return ~crc;
-}
-
-static bool
-has_instruction(void)
-{
-    return (getauxval(AT_HWCAP) & HAS_CRC32) != 0;
-}
-
-#else
-
-static uint32_t
-by_instruction(uint32_t crc, const void *at, size_t n)
-{
-    return crc32c_by_tables(crc, at, n);
-}
-
-static bool
-has_instruction(void)
-{
-    return false;
-}
-
-#endif
-
 uint32_t
 crc32c(uint32_t crc, const void *at, size_t n)
 {
-    return has_instruction() ? by_instruction(crc, at, n) : crc32c_by_tables(crc, at, n);
+    return crc32c_has_instruction() ? ~crc32c_by_instruction(~crc, at, n)
+                                    : crc32c_by_tables(crc, at, n);
 }

@@ -123,14 +123,21 @@ amqp10_unsigned(const struct amqp10_value *v, uint64_t *out)
 void
 amqp10_put_text(struct buf *to, enum amqp10_code kind, struct view text)
 {
+    size_t head = text.len <= UINT8_MAX ? 2 : 5;
+    uint8_t *at = buf_reserve(to, head + text.len);
+
+    if (at == NULL)
+        return;
+    to->len += head + text.len;
     if (text.len <= UINT8_MAX) {
-        buf_u8(to, (uint8_t)kind);
-        buf_u8(to, (uint8_t)text.len);
+        at[0] = (uint8_t)kind;
+        at[1] = (uint8_t)text.len;
     } else {
-        buf_u8(to, (uint8_t)(kind + 0x10));
-        buf_u32(to, (uint32_t)text.len);
+        at[0] = (uint8_t)(kind + 0x10);
+        be_put_u32(at + 1, (uint32_t)text.len);
     }
-    buf_append(to, text.at, text.len);
+    if (text.len > 0)
+        memcpy(at + head, text.at, text.len);
 }
 
 enum { WIDE_HEAD = 9, NARROW_HEAD = 3 }; /* constructor, size, count */
@@ -139,9 +146,12 @@ size_t
 amqp10_begin(struct buf *to, enum amqp10_code kind)
 {
     size_t begun = to->len;
+    uint8_t *at = buf_reserve(to, WIDE_HEAD);
 
-    buf_u8(to, (uint8_t)kind);
-    buf_u64(to, 0); /* size and count: amqp10_end knows */
+    if (at == NULL)
+        return begun;
+    to->len += WIDE_HEAD;
+    at[0] = (uint8_t)kind; /* size and count: amqp10_end knows */
     return begun;
 }
 

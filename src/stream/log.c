@@ -680,6 +680,7 @@ done_commit(struct disk_job *job)
     if (log->is_freed) {
         log->fd = c->fd;
         log->index_fd = c->index_fd;
+        log->allocated = 0; /* where it ends is not known here */
         if (c->is_new_segment)
             keep_segment(log, c->segment); /* so that its files are not forgotten */
     } else if (c->err.code != 0) {
@@ -852,6 +853,9 @@ log_unref(struct stream_log *log)
     }
     if (--log->refs > 0)
         return;
+    /* The next start need not look through room that nothing was written to. */
+    if (!log->unlinks && log->fd >= 0 && log->allocated > 0 && log->active != NULL)
+        files->ops->truncate(files->arg, log->fd, log->active->size);
     while ((segment = first_segment(log)) != NULL) {
         assert(segment->users == 0);
         list_remove(&segment->link);

@@ -497,7 +497,7 @@ make(struct stream_encoder *e, const struct content *content)
         m.is_exact = false;
     buf_clear(m.to);
     put_sections(&m, e->stream, content, e->tells_exchange, false);
-    if (!m.is_exact) {
+    if (!m.is_exact && !m.to->bad) {
         buf_clear(m.to);
         put_sections(&m, e->stream, content, e->tells_exchange, true);
     }

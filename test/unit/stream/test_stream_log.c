@@ -549,10 +549,10 @@ a_large_message_makes_a_large_chunk(void **state)
 static void
 a_deleted_stream_leaves_nothing(void **state)
 {
-    struct world *w = world_new(1, 20000);
+    struct world *w = world_new(1, 200000);
 
     (void)state;
-    append_many(w, 1000, 10);
+    append_many(w, 2000, 10);
     append(w);
     stream_log_flush(w->log);
     stream_log_free(w->log, true); /* with a commit under way */
@@ -970,6 +970,11 @@ room_that_was_allocated_is_given_back(void **state)
     assert_true(stream_log_segments(w->log) > 5);
     assert_true(bytes >= stream_log_bytes(w->log));
     assert_true(bytes < stream_log_bytes(w->log) + (300 << 10)); /* of the active one */
+    restart(w);
+    for (size_t i = bytes = 0; i < w->files->n_files; i++)
+        if (w->files->files[i]->is_named && strstr(w->files->files[i]->path, ".seg") != NULL)
+            bytes += w->files->files[i]->size;
+    assert_int_equal(bytes, stream_log_bytes(w->log));
     world_free(w);
 }
 
