@@ -11,6 +11,8 @@ enum {
     STATE_VERSION = 1,
 };
 
+#define SEQ_MAX (UINT64_C(1) << 56)
+
 void
 backlog_init(struct backlog *backlog, const struct backlog_settings *settings,
              const struct backlog_ops *ops, void *ops_arg)
@@ -404,7 +406,7 @@ read_state(struct view from, struct state *out)
         at_seq += distance + length;
     }
     out->pages = view_of(from.at + at, from.len - at);
-    return true;
+    return out->end > 0 && out->end <= SEQ_MAX && out->tail <= SEQ_MAX && out->mark <= SEQ_MAX;
 }
 
 bool
@@ -482,6 +484,8 @@ backlog_restore(struct backlog *backlog, const struct backlog_restored *restored
                            (struct range_view){restored->gone, restored->n_gone},
                            (struct range_view){state.gone.at, state.gone.n}, err);
     }
+    if (backlog->pages != NULL && pages_end(backlog->pages) >= state.end)
+        state.end = pages_end(backlog->pages) + 1; /* a state that contradicts itself */
     live = backlog->pages != NULL ? (size_t)pages_live(backlog->pages) : 0;
     if (live == 0) {
         free(state.gone.at);

@@ -77,7 +77,7 @@ block_head_decode(const uint8_t from[BLOCK_HEAD_SIZE], struct block_head *out)
     out->first = get_le64(from + 24);
     out->last = get_le64(from + 32);
     return get_le32(from) == BLOCK_MAGIC && out->first > 0 && out->first <= out->last &&
-           out->count > 0 && out->persistent <= out->count;
+           out->last < UINT64_C(1) << 56 && out->count > 0 && out->persistent <= out->count;
 }
 
 struct block_bytes *

@@ -947,8 +947,9 @@ read_file_state(struct pages *pages, struct view from, size_t *at, struct page_f
     for (size_t i = 0; i < 7; i++)
         if (!record_read_varint(from, at, &v[i]))
             return false;
-    if (v[0] < pages->next_number || v[1] <= pages->end || v[1] > v[2] || v[4] < v[5] ||
-        v[4] < v[6] || v[3] < FILE_HEAD_SIZE)
+    if (v[0] < pages->next_number || v[1] <= pages->end || v[1] > v[2] || v[2] >> 56 != 0 ||
+        v[0] == UINT64_MAX || v[3] > INT64_MAX || v[4] < v[5] || v[4] < v[6] ||
+        v[3] < FILE_HEAD_SIZE)
         return false;
     file = add_file(pages, v[0]);
     file->first = v[1];
