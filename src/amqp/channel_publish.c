@@ -259,7 +259,7 @@ static bool
 publish(struct channel *ch, struct content *content, bool mandatory, struct err *err)
 {
     struct conn *c = ch->conn;
-    enum { LOOK = PROP_reply_to | PROP_user_id };
+    enum { LOOK = PROP_reply_to | PROP_user_id | PROP_expiration };
 
     if (__builtin_expect(!c->has_published, 0)) {
         c->has_published = true;
@@ -267,7 +267,8 @@ publish(struct channel *ch, struct content *content, bool mandatory, struct err 
             conn_block_publisher(c);
     }
     if ((props_flags(content->properties) & LOOK) != 0 &&
-        (!check_user_id(ch, content, err) || !direct_rewrite(ch, content, err)))
+        (!check_user_id(ch, content, err) ||
+         !content_check_expiration(content->properties, err) || !direct_rewrite(ch, content, err)))
         return false;
     if (ch->mode == MODE_TX)
         return keep_for_commit(ch, content, mandatory, err);

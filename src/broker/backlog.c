@@ -8,7 +8,7 @@
 enum {
     LEASE_MIN = 64, /* seqs that a mark goes ahead; grows while deliveries have to wait */
     LEASE_MAX = 64 * 1024,
-    STATE_VERSION = 1,
+    STATE_VERSION = 2,
 };
 
 #define SEQ_MAX (UINT64_C(1) << 56)
@@ -120,6 +120,33 @@ backlog_settle(struct backlog *backlog, struct settled_run *run, uint64_t seq)
     window_settle(&backlog->window, seq);
 }
 
+void
+backlog_drop(struct backlog *backlog, struct settled_run *run, uint64_t seq)
+{
+    add_to_run(backlog, run, seq, window_slot(&backlog->window, seq)->persistent);
+    window_drop(&backlog->window, seq);
+}
+
+struct message *
+backlog_hold(struct backlog *backlog, uint64_t seq)
+{
+    return window_hold(&backlog->window, seq);
+}
+
+bool
+backlog_release(struct backlog *backlog, uint64_t seq)
+{
+    const struct message *message = idmap_find(&backlog->window.held, seq);
+    struct settled_run run;
+
+    if (message == NULL)
+        return false;
+    run = (struct settled_run){seq, seq, message->persistent};
+    window_release(&backlog->window, seq);
+    backlog_end_run(backlog, &run);
+    return true;
+}
+
 static void
 on_purged(void *arg, uint64_t first, uint64_t last)
 {
@@ -134,14 +161,14 @@ backlog_purge(struct backlog *backlog)
 
 /* --- pages ----------------------------------------------------------------------------- */
 
-/* Asks for the page with seq, 0: of the middle's first message. */
-static void
-load(struct backlog *backlog, uint64_t seq)
+bool
+backlog_load(struct backlog *backlog, uint64_t seq)
 {
     if (pages_is_reading(backlog->pages))
-        return;
+        return false;
     backlog->asked = seq != 0 ? seq : window_edge(&backlog->window);
     pages_read(backlog->pages, backlog->asked);
+    return true;
 }
 
 static void
@@ -149,7 +176,16 @@ read_ahead(struct backlog *backlog)
 {
     if (backlog->window.middle > 0 &&
         window_front_left(&backlog->window) <= backlog->read_count / 2)
-        load(backlog, 0);
+        backlog_load(backlog, 0);
+}
+
+static void
+tell_dated(struct backlog *backlog, uint64_t seq)
+{
+    const struct slot *slot = window_slot(&backlog->window, seq);
+
+    if (slot != NULL && slot->state == SLOT_READY && slot->message->expires_ms != 0)
+        backlog->ops->dated(backlog->ops_arg, backlog, seq, slot->message->expires_ms);
 }
 
 /* False: no memory; what was not filled is asked for again when it is wanted. With `only_bodies`
@@ -176,6 +212,7 @@ fill(struct backlog *backlog, struct page_block *block, bool only_bodies)
         window_fill(&backlog->window, seq, message,
                     record.redelivered || seq < backlog->restored_mark);
         message_unref(&message);
+        tell_dated(backlog, seq);
     }
     return true;
 }
@@ -194,7 +231,8 @@ lose(struct backlog *backlog, uint64_t first, uint64_t last)
             window_drop(window, seq);
     }
     for (uint64_t seq = window->front.first; seq < window->front.end; seq++)
-        elsewhere += seq < backlog->paged_end && window_slot(window, seq) != NULL;
+        elsewhere += seq < backlog->paged_end && (window_slot(window, seq) != NULL ||
+                                                  idmap_find(&window->held, seq) != NULL);
     elsewhere += window->stragglers.count;
     on_pages = on_pages > elsewhere ? on_pages - elsewhere : 0;
     window_skip(window, last, window->middle > on_pages ? window->middle - on_pages : 0);
@@ -312,7 +350,7 @@ backlog_push_taken(struct backlog *backlog, struct message *message, void *taker
 }
 
 uint64_t
-backlog_first(struct backlog *backlog)
+backlog_head(struct backlog *backlog)
 {
     struct window *window = &backlog->window;
     uint64_t seq = window_peek(window);
@@ -320,10 +358,18 @@ backlog_first(struct backlog *backlog)
     if (window->ready == 0)
         return 0;
     if (seq == 0 || window_slot(window, seq)->message == NULL) {
-        load(backlog, seq);
+        backlog_load(backlog, seq);
         return 0;
     }
-    return may_deliver(backlog, seq, window_slot(window, seq)) ? seq : 0;
+    return seq;
+}
+
+uint64_t
+backlog_first(struct backlog *backlog)
+{
+    uint64_t seq = backlog_head(backlog);
+
+    return seq != 0 && may_deliver(backlog, seq, window_slot(&backlog->window, seq)) ? seq : 0;
 }
 
 struct slot *
@@ -339,8 +385,10 @@ backlog_take(struct backlog *backlog, uint64_t seq, void *taker)
 /* --- across a restart ------------------------------------------------------------------ */
 
 /*
- * state   version u8 = 1, then varints: end, tail, delivered mark, number of gone ranges below end,
- *         for each its distance from the last one's end and its length; then pages_state
+ * state   version u8 = 2, then varints: end, tail, delivered mark, octets of the bodies that live,
+ *         when the first of them expires (0: none does), number of gone ranges below end, for each
+ *         its distance from the last one's end and its length; then pages_state.
+ *         Version 1 had neither octets nor expiry.
  */
 struct range_list {
     struct seq_range *at;
@@ -362,8 +410,11 @@ add_range(void *arg, uint64_t first, uint64_t last)
 void
 backlog_state(struct backlog *backlog, uint64_t end, bool is_last, struct buf *to)
 {
+    const struct window *window = &backlog->window;
     struct range_list gone = {0};
-    uint64_t at = 0, mark;
+    uint64_t at = 0, mark, bytes, due_ms;
+
+    window_sum(window, end, &bytes, &due_ms);
 
     window_gone_ranges(&backlog->window, 1, end, add_range, &gone);
     buf_u8(to, STATE_VERSION);
@@ -371,6 +422,8 @@ backlog_state(struct backlog *backlog, uint64_t end, bool is_last, struct buf *t
     record_varint(to, window_tail(&backlog->window));
     mark = is_last ? backlog->window.next : backlog->delivered_mark;
     record_varint(to, mark > backlog->restored_mark ? mark : backlog->restored_mark);
+    record_varint(to, bytes);
+    record_varint(to, due_ms != UINT64_MAX ? due_ms : 0);
     record_varint(to, gone.n);
     for (size_t i = 0; i < gone.n; i++) {
         record_varint(to, gone.at[i].first - at);
@@ -383,10 +436,16 @@ backlog_state(struct backlog *backlog, uint64_t end, bool is_last, struct buf *t
 }
 
 struct state {
-    uint64_t end, tail, mark;
+    uint64_t end, tail, mark, bytes, due_ms;
     struct range_list gone;
     struct view pages;
 };
+
+static bool
+is_state(struct view from)
+{
+    return from.len > 1 && from.at[0] >= 1 && from.at[0] <= STATE_VERSION;
+}
 
 static bool
 read_state(struct view from, struct state *out)
@@ -394,8 +453,10 @@ read_state(struct view from, struct state *out)
     uint64_t n, at_seq = 0, distance, length;
     size_t at = 1;
 
-    if (from.len < 1 || from.at[0] != STATE_VERSION || !record_read_varint(from, &at, &out->end) ||
+    if (!is_state(from) || !record_read_varint(from, &at, &out->end) ||
         !record_read_varint(from, &at, &out->tail) || !record_read_varint(from, &at, &out->mark) ||
+        (from.at[0] > 1 && (!record_read_varint(from, &at, &out->bytes) ||
+                            !record_read_varint(from, &at, &out->due_ms))) ||
         !record_read_varint(from, &at, &n) || n > from.len)
         return false;
     for (; n > 0; n--) {
@@ -414,7 +475,7 @@ backlog_state_end(struct view state, uint64_t *out_end)
 {
     size_t at = 1;
 
-    return state.len > 1 && state.at[0] == STATE_VERSION && record_read_varint(state, &at, out_end);
+    return is_state(state) && record_read_varint(state, &at, out_end);
 }
 
 static int
@@ -457,12 +518,34 @@ adopt_pages(struct backlog *backlog, struct state *state, struct err *err)
     return ok;
 }
 
+/* How many were settled after the state that had them. */
+static uint64_t
+settled_below(const struct backlog_restored *restored, uint64_t end)
+{
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < restored->n_gone && restored->gone[i].first < end; i++)
+        n += (restored->gone[i].last < end ? restored->gone[i].last + 1 : end) -
+             restored->gone[i].first;
+    return n;
+}
+
+/* Of the octets of `all` messages, about those of n. */
+static uint64_t
+share(uint64_t bytes, uint64_t n, uint64_t all)
+{
+    if (n == 0 || all == n)
+        return n == 0 ? 0 : bytes;
+    return (uint64_t)((double)bytes / (double)all * (double)n);
+}
+
 bool
 backlog_restore(struct backlog *backlog, const struct backlog_restored *restored,
                 uint64_t *out_tail, struct err *err)
 {
     struct state state = {.end = 1, .tail = 1};
     bool ok = true;
+    uint64_t bytes;
     size_t live;
 
     if (restored->state.len > 0 && !read_state(restored->state, &state)) {
@@ -487,12 +570,20 @@ backlog_restore(struct backlog *backlog, const struct backlog_restored *restored
     if (backlog->pages != NULL && pages_end(backlog->pages) >= state.end)
         state.end = pages_end(backlog->pages) + 1; /* a state that contradicts itself */
     live = backlog->pages != NULL ? (size_t)pages_live(backlog->pages) : 0;
+    bytes = share(state.bytes, live, live + settled_below(restored, state.end));
     if (live == 0) {
         free(state.gone.at);
         state.gone = (struct range_list){0};
     }
-    window_restore(&backlog->window, live > 0 ? 1 : state.end, state.end, live, state.gone.at,
-                   state.gone.n);
+    window_restore(&backlog->window,
+                   &(struct window_middle){
+                       .first = live > 0 ? 1 : state.end,
+                       .end = state.end,
+                       .count = live,
+                       .bytes = bytes,
+                       .due_ms = state.due_ms != 0 ? state.due_ms : UINT64_MAX,
+                   },
+                   state.gone.at, state.gone.n);
     backlog->paged_end = state.end;
     *out_tail = state.tail > backlog->restored_mark ? state.tail : backlog->restored_mark;
     return ok;
@@ -507,6 +598,7 @@ backlog_restore_message(struct backlog *backlog, uint64_t seq, struct message *m
     window_push(&backlog->window, message);
     window_slot(&backlog->window, seq)->redelivered = seq < backlog->restored_mark;
     grow_by(backlog, memory_of(message));
+    tell_dated(backlog, seq);
 }
 
 void

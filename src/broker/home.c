@@ -3,6 +3,7 @@
 #include "home_priv.h"
 
 #include "lepus/base/mem.h"
+#include "lepus/wire/props.h"
 #include "lepus/wire/table.h"
 
 /* A queue with consumers and more ready messages than this is behind its publishers. */
@@ -50,6 +51,9 @@ static void on_loaded(void *arg, struct queue *queue);
 const struct queue_ops home_queue_ops = {
     .deliver = on_deliver,
     .loaded = on_loaded,
+    .now_ms = life_now_ms,
+    .wake = life_wake,
+    .died = life_died,
     .backlog = {.settled = store_settled, .mark = store_mark, .grew = store_grew},
 };
 
@@ -64,7 +68,10 @@ home_send_confirm(struct home *home, uint64_t channel, uint64_t first, uint32_t 
         .ok = ok,
     };
 
-    post_send(home->post, id_worker(channel), &confirm.head);
+    if (id_is_home(channel))
+        letters_confirm(home, channel, first, count, ok);
+    else
+        post_send(home->post, id_worker(channel), &confirm.head);
 }
 
 /* --- queues ---------------------------------------------------------------------------- */
@@ -98,8 +105,10 @@ make_queue(struct home *home, uint64_t id)
         .account = &home->memory,
         .store = home->pages,
     };
+    queue_rules_init(&settings.rules, view_of(description.arguments, description.arguments_len));
     queue = mem_new(struct queue);
     queue_init(queue, &settings, &home_queue_ops, home);
+    home_queue_begin(home, queue, &description);
     queue_description_fini(&description);
     idmap_add(&home->queues, id, queue);
     return queue;
@@ -134,9 +143,10 @@ refuse_gets(struct home *home, struct queue *queue)
 }
 
 /* The queue is out of the topology: it ends here, and its consumers are told. */
-static void
-end_queue(struct home *home, struct queue *queue)
+void
+home_end_queue(struct home *home, struct queue *queue)
 {
+    letters_send(home); /* those of this queue need it */
     idmap_remove(&home->queues, queue->id);
     list_each (at, &queue->all) {
         struct consumer *consumer = container_of(at, struct consumer, all);
@@ -147,6 +157,7 @@ end_queue(struct home *home, struct queue *queue)
     }
     refuse_gets(home, queue);
     store_forget(home, queue);
+    home_queue_finish(queue);
     queue_fini(queue, true);
     free(queue);
 }
@@ -157,7 +168,7 @@ end_if_abandoned(struct home *home, struct queue *queue)
     if (!queue->settings.auto_delete || !queue->had_consumer || queue->n_consumers > 0)
         return;
     if (topology_queue_remove(home->topology, queue->id))
-        end_queue(home, queue);
+        home_end_queue(home, queue);
 }
 
 /* --- commands -------------------------------------------------------------------------- */
@@ -178,10 +189,37 @@ must_refuse(struct home *home, const struct cmd_publish *cmd, const struct queue
     return false;
 }
 
-/* Into every queue; those that must remember it are in home->targets. False when one has no
- * memory for it. */
+static void
+dead_letter_refused(struct home *home, struct queue *queue, struct publish *publish)
+{
+    if (queue->settings.rules.overflow != OVERFLOW_REJECT_DEAD_LETTER ||
+        !queue->settings.rules.has_dead_letter_exchange)
+        return;
+    if (publish->made == NULL)
+        publish->made = message_new(publish->content, publish->persistent, &home->memory);
+    if (publish->made != NULL)
+        letters_add(home, queue, 0, DEATH_MAXLEN, publish->made);
+}
+
+/* What the queue's rules, or the message's own expiration, say before it is published. False: the
+ * queue is full. */
 static bool
-enqueue(struct home *home, struct publish *publish, const struct queue_ref *targets, size_t n)
+apply_rules(struct home *home, struct queue *queue, struct publish *publish, bool *out_kept)
+{
+    if (queue_refuses(queue, publish->content)) {
+        dead_letter_refused(home, queue, publish);
+        return false;
+    }
+    if (publish->is_dated || queue->settings.rules.ttl_ms != RULE_NONE)
+        *out_kept |= home_date(home, publish, queue);
+    return true;
+}
+
+/* Into every queue; those that must remember it are in home->targets, or, when *out_kept, written
+ * down already. False when one refuses it. */
+static bool
+enqueue(struct home *home, struct publish *publish, const struct queue_ref *targets, size_t n,
+        bool *out_kept)
 {
     bool ok = true;
 
@@ -193,6 +231,11 @@ enqueue(struct home *home, struct publish *publish, const struct queue_ref *targ
 
         if (queue == NULL)
             continue;
+        if ((publish->is_dated | queue->life.rules_publish) &&
+            !apply_rules(home, queue, publish, out_kept)) {
+            ok = false;
+            continue;
+        }
         switch (queue_publish(queue, publish, &backlog, &seq)) {
         case QUEUE_REFUSED:
             ok = false;
@@ -212,6 +255,28 @@ enqueue(struct home *home, struct publish *publish, const struct queue_ref *targ
     return ok;
 }
 
+/* What has been written down may be dropped. */
+static void
+tidy(struct home *home, const struct queue_ref *targets, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct queue *queue = idmap_find(&home->queues, targets[i].id);
+
+        if (queue != NULL) {
+            queue_tidy(queue);
+            store_look_at_queue(home, queue);
+        }
+    }
+}
+
+static void
+look_at_properties(struct publish *publish)
+{
+    publish->persistent = content_is_persistent(publish->content);
+    publish->expiration_ms = content_expiration(publish->content);
+    publish->is_dated = publish->expiration_ms != RULE_NONE;
+}
+
 static void
 on_publish(void *arg, const struct command *command)
 {
@@ -221,20 +286,25 @@ on_publish(void *arg, const struct command *command)
     size_t n = cmd->targets.len / sizeof(*targets);
     struct publish publish = {
         .content = &cmd->content,
-        .persistent = content_is_persistent(&cmd->content),
         .priority = -1,
+        .expiration_ms = RULE_NONE,
     };
-    bool ok = false, kept;
+    bool ok = false, kept = false;
 
+    if ((props_flags(cmd->content.properties) & (PROP_delivery_mode | PROP_expiration)) != 0)
+        look_at_properties(&publish);
     if (publish.persistent && must_refuse(home, cmd, targets, n)) {
         home_send_confirm(home, cmd->channel, cmd->confirm, 1, false);
         return;
     }
-    ok = enqueue(home, &publish, targets, n);
-    kept = home->n_targets > 0;
-    if (kept)
+    ok = enqueue(home, &publish, targets, n, &kept);
+    if (home->n_targets > 0) {
         store_published(home, &publish);
+        kept = true;
+    }
     message_unref(&publish.made);
+    if (publish.tidy)
+        tidy(home, targets, n);
     if (cmd->channel != 0)
         store_confirm(home, cmd->channel, cmd->confirm, ok, kept);
 }
@@ -288,6 +358,8 @@ on_cancel(void *arg, const struct command *command)
         struct queue *queue = consumer->queue;
 
         queue_cancel(queue, consumer);
+        queue_succeed(queue);
+        home_queue_used(home, queue);
         end_if_abandoned(home, queue);
     }
     reply(home, cmd->channel, ANSWER_OK, 0, 0);
@@ -352,6 +424,7 @@ on_get(void *arg, const struct command *command)
         reply(home, cmd->channel, ANSWER_GONE, 0, 0);
         return;
     }
+    home_queue_used(home, queue);
     if (list_is_empty(&queue->gets) && answer_get(home, queue, cmd->channel, cmd->no_ack))
         return;
     get = mem_new(struct waiting_get);
@@ -392,7 +465,7 @@ delete_queue(struct home *home, struct queue *queue, const struct cmd_ask *cmd)
         reply(home, cmd->channel, ANSWER_GONE, 0, 0);
     else {
         reply(home, cmd->channel, ANSWER_OK, messages, 0); /* before its consumers hear of it */
-        end_queue(home, queue);
+        home_end_queue(home, queue);
     }
 }
 
@@ -410,6 +483,7 @@ on_ask(void *arg, const struct command *command)
     }
     switch (cmd->question) {
     case QUEUE_STAT:
+        home_queue_used(home, queue);
         reply(home, cmd->channel, ANSWER_OK, queue_ready(queue), queue->n_consumers);
         break;
     case QUEUE_PURGE:
@@ -435,6 +509,8 @@ home_new(struct post *post, struct topology *topology, const struct home_setting
     home->ops = ops;
     home->ops_arg = arg;
     home->memory_max = SIZE_MAX;
+    home_life_init(home);
+    letters_init(home);
     idmap_init(&home->queues);
     idmap_init(&home->consumers);
     if (settings != NULL && !store_open(home, settings, err)) {
@@ -459,11 +535,13 @@ home_free(struct home *home)
 
     if (home == NULL)
         return;
+    letters_fini(home);
     for (size_t at = 0; (queue = idmap_next(&home->queues, &at)) != NULL;) {
         struct list *link;
 
         while ((link = list_take_first(&queue->gets)) != NULL)
             free(container_of(link, struct waiting_get, link));
+        home_queue_finish(queue);
         queue_fini(queue, !queue->settings.durable);
         free(queue);
     }

@@ -34,9 +34,22 @@ struct checkpoint {
 
 enum home_trouble { TROUBLE_JOURNAL = 1, TROUBLE_PAGES = 2 };
 
+/* Dead letters on their way (home_letters.c). */
+struct letters {
+    struct list pending;   /* not sent yet */
+    struct idmap legs;     /* sent, by the number of the publish */
+    struct list waiting;   /* refused, to be sent again */
+    size_t n, n_waiting;   /* letters; legs in `waiting` */
+    uint64_t number;
+    struct worker_task task;
+    struct worker_timer retry;
+};
+
 struct home {
     struct post *post;
     struct topology *topology;
+    uint64_t wall_offset_ms; /* what the worker's clock lacks */
+    struct letters letters;
     struct idmap queues;    /* by id */
     struct idmap consumers; /* by id: those attached to a queue here */
     const struct home_ops *ops;
@@ -96,7 +109,31 @@ void store_look_at_queue(struct home *home, struct queue *queue);
 /* Confirms now, or when everything appended so far is safe. */
 void store_confirm(struct home *home, uint64_t channel, uint64_t number, bool ok, bool wait);
 
+/* home_life.c */
+void home_life_init(struct home *home);
+uint64_t home_now_ms(const struct home *home); /* wall clock */
+uint64_t life_now_ms(void *home);
+void life_wake(void *home, struct queue *queue, uint64_t at_ms);
+void life_died(void *home, struct queue *queue, uint64_t seq, enum death why,
+               struct message *message);
+void home_queue_begin(struct home *home, struct queue *queue,
+                      const struct queue_description *from);
+void home_queue_finish(struct queue *queue);
+void home_queue_used(struct home *home, struct queue *queue); /* renews its lease */
+void home_start_leases(struct home *home);
+bool home_date(struct home *home, struct publish *publish, const struct queue *queue);
+
+/* home_letters.c */
+void letters_init(struct home *home);
+void letters_fini(struct home *home);
+void letters_add(struct home *home, struct queue *queue, uint64_t seq, enum death why,
+                 struct message *message);
+void letters_send(struct home *home); /* those that are pending, now */
+/* Tells another home, or this one, what became of its legs here. */
+void letters_confirm(struct home *home, uint64_t to, uint64_t first, uint32_t count, bool ok);
+
 /* home.c */
+void home_end_queue(struct home *home, struct queue *queue); /* it is out of the topology */
 void home_send_confirm(struct home *home, uint64_t channel, uint64_t first, uint32_t count,
                        bool ok);
 

@@ -636,6 +636,7 @@ home_start(struct home *home, struct err *err)
         return true;
     if (!disk_start(home->journal_disk, err) || !disk_start(home->page_disk, err))
         return false;
+    home_start_leases(home);
     checkpoint_start(home, home->last_lsn + 1);
     return true;
 }

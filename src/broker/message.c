@@ -21,6 +21,71 @@ content_is_persistent(const struct content *content)
     return props_find(content->properties, PROP_delivery_mode, &mode) && mode.at[0] == 2;
 }
 
+#define EXPIRATION_MAX_MS UINT64_C(315360000000)
+
+/* A sign and digits in front; what they say, UINT64_MAX for whatever is larger. */
+struct integer {
+    bool is_one, is_negative;
+    struct view digits; /* without leading zeros; "0" at least */
+    uint64_t value;
+    size_t len; /* all that belongs to it */
+};
+
+static struct integer
+read_integer(struct view from)
+{
+    struct integer n = {0};
+    size_t at = from.len > 0 && (from.at[0] == '-' || from.at[0] == '+') ? 1 : 0, first = at;
+
+    for (; at < from.len && from.at[at] >= '0' && from.at[at] <= '9'; at++)
+        n.value = n.value > UINT64_MAX / 10 - 1 ? UINT64_MAX
+                                                : n.value * 10 + (uint64_t)(from.at[at] - '0');
+    n.is_one = at > first;
+    n.len = at;
+    while (first + 1 < at && from.at[first] == '0')
+        first++;
+    n.digits = view_of(from.at + first, at - first);
+    n.is_negative = n.is_one && from.at[0] == '-' && n.value > 0;
+    return n;
+}
+
+bool
+content_check_expiration(struct view properties, struct err *err)
+{
+    struct view text;
+    struct integer n;
+
+    if (!props_find(properties, PROP_expiration, &text))
+        return true;
+    n = read_integer(text);
+    if (!n.is_one)
+        return err_set(err, PRECONDITION_FAILED, "invalid expiration '" VIEW_FMT "': no_integer",
+                       VIEW_ARG(text));
+    if (n.len < text.len)
+        return err_set(err, PRECONDITION_FAILED,
+                       "invalid expiration '" VIEW_FMT "': {leftover_string,\"" VIEW_FMT "\"}",
+                       VIEW_ARG(text), (int)(text.len - n.len), (const char *)text.at + n.len);
+    if (!n.is_negative && n.value <= EXPIRATION_MAX_MS)
+        return true;
+    return err_set(err, PRECONDITION_FAILED, "invalid expiration '" VIEW_FMT "': {%s" VIEW_FMT "}",
+                   VIEW_ARG(text), n.is_negative ? "value_negative,-" : "value_too_large,",
+                   VIEW_ARG(n.digits));
+}
+
+uint64_t
+content_expiration(const struct content *content)
+{
+    struct view text;
+    struct integer n;
+
+    if (!props_find(content->properties, PROP_expiration, &text))
+        return UINT64_MAX;
+    n = read_integer(text);
+    return n.is_one && n.len == text.len && !n.is_negative && n.value <= EXPIRATION_MAX_MS
+               ? n.value
+               : UINT64_MAX;
+}
+
 static size_t
 size_of(const struct message *message)
 {

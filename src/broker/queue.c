@@ -1,6 +1,6 @@
-#include "lepus/broker/queue.h"
-
 #include <assert.h>
+
+#include "queue_priv.h"
 
 #include "lepus/base/mem.h"
 #include "lepus/wire/props.h"
@@ -30,6 +30,7 @@ init_backlog(struct queue *queue, struct backlog *backlog, uint8_t level)
 }
 
 static void on_loaded(void *arg, struct backlog *backlog);
+static void on_dated(void *arg, struct backlog *backlog, uint64_t seq, uint64_t expires_ms);
 
 void
 queue_init(struct queue *queue, const struct queue_settings *settings, const struct queue_ops *ops,
@@ -43,6 +44,8 @@ queue_init(struct queue *queue, const struct queue_settings *settings, const str
         .ops_arg = ops_arg,
     };
     queue->backlog_ops.loaded = on_loaded;
+    queue->backlog_ops.dated = on_dated;
+    life_init(queue);
     init_backlog(queue, &queue->plain, 0);
     if (settings->max_priority > 0) {
         queue->levels = mem_new(struct queue_levels);
@@ -110,6 +113,17 @@ first_level(struct queue *queue)
     return NULL;
 }
 
+struct backlog *
+queue_last_level(struct queue *queue)
+{
+    if (queue->plain.window.ready > 0)
+        return &queue->plain;
+    for (unsigned l = 1; queue->levels != NULL && l <= queue->settings.max_priority; l++)
+        if (queue->levels->at[l] != NULL && queue->levels->at[l]->window.ready > 0)
+            return queue->levels->at[l];
+    return NULL;
+}
+
 size_t
 queue_ready(const struct queue *queue)
 {
@@ -161,12 +175,6 @@ level_of(struct queue *queue, struct publish *publish)
                                   : queue->settings.max_priority);
 }
 
-static uint64_t
-outer_seq(const struct backlog *backlog, uint64_t seq)
-{
-    return level_seq(backlog_id_level(backlog->id), seq);
-}
-
 /* --- consumers ------------------------------------------------------------------------- */
 
 static void
@@ -179,7 +187,7 @@ consumer_unref(struct consumer *consumer)
 static bool
 is_able(const struct consumer *c)
 {
-    return !c->stopped && (c->prefetch == 0 || c->unacked < c->prefetch) &&
+    return c->stopped == 0 && (c->prefetch == 0 || c->unacked < c->prefetch) &&
            (!c->has_window || c->window_left > 0);
 }
 
@@ -229,11 +237,14 @@ deliver_taken(struct queue *queue, struct consumer *c, struct backlog *backlog, 
     struct message *message = message_ref(slot->message);
     struct content content = message_content(message);
 
+    if (queue->life.failures.count > 0)
+        life_add_count(queue, outer_seq(backlog, seq), &content);
     count_delivery(c, &content);
     queue->ops->deliver(queue->ops_arg, c, outer_seq(backlog, seq), slot->redelivered, &content);
     if (c->no_ack) {
         struct settled_run run = {0};
 
+        life_forget_failures(queue, outer_seq(backlog, seq));
         backlog_settle(backlog, &run, seq);
         backlog_end_run(backlog, &run);
     }
@@ -255,6 +266,8 @@ deliver_ready(struct queue *queue)
 
         if (seq == 0)
             break; /* on_loaded goes on */
+        if (queue->life.is_dated && life_head_expired(queue, backlog, seq))
+            continue;
         deliver_taken(queue, c, backlog, seq);
     }
     queue->is_delivering = false;
@@ -266,8 +279,26 @@ on_loaded(void *arg, struct backlog *backlog)
     struct queue *queue = backlog->queue;
 
     (void)arg;
+    life_loaded(queue);
     queue->ops->loaded(queue->ops_arg, queue);
     deliver_ready(queue);
+}
+
+static void
+on_dated(void *arg, struct backlog *backlog, uint64_t seq, uint64_t expires_ms)
+{
+    (void)arg;
+    life_add_deadline(backlog->queue, backlog, seq, expires_ms);
+}
+
+uint64_t
+queue_deadline(const struct queue *queue, uint64_t expiration_ms, uint64_t now_ms)
+{
+    uint64_t ttl_ms = queue->settings.rules.ttl_ms;
+
+    if (expiration_ms < ttl_ms)
+        ttl_ms = expiration_ms;
+    return ttl_ms != RULE_NONE ? now_ms + ttl_ms : 0;
 }
 
 enum queue_kept
@@ -286,10 +317,16 @@ queue_publish(struct queue *queue, struct publish *publish, struct backlog **out
         publish->made = message_new(publish->content, publish->persistent, queue->settings.account);
     if (publish->made == NULL)
         return QUEUE_REFUSED;
+    publish->made->expires_ms = publish->expires_ms;
     *out_backlog = backlog = level_of(queue, publish);
     if (c == NULL) {
         *out_seq = backlog_push(backlog, publish->made);
         occupy(queue, backlog);
+        publish->tidy |= queue->life.drops_head;
+        if (publish->expires_ms != 0) {
+            life_add_deadline(queue, backlog, *out_seq, publish->expires_ms);
+            publish->tidy |= publish->expires_ms <= queue->ops->now_ms(queue->ops_arg);
+        }
         return QUEUE_KEPT;
     }
     *out_seq = backlog_push_taken(backlog, publish->made, c);
@@ -303,7 +340,8 @@ queue_consume(struct queue *queue, const struct cmd_consume *cmd)
 {
     struct consumer *c;
 
-    if (queue->exclusive != NULL || (cmd->exclusive && queue->n_consumers > 0))
+    if (queue->exclusive != NULL ||
+        (cmd->exclusive && (queue->n_consumers > 0 || queue->settings.rules.single_active)))
         return NULL;
     c = mem_new(struct consumer);
     c->queue = queue;
@@ -313,12 +351,14 @@ queue_consume(struct queue *queue, const struct cmd_consume *cmd)
     c->prefetch = cmd->no_ack ? 0 : cmd->prefetch;
     c->no_ack = cmd->no_ack;
     c->exclusive = cmd->exclusive;
-    c->stopped = cmd->stopped;
+    c->stopped = cmd->stopped ? STOPPED_BY_CHANNEL : 0;
     c->has_window = cmd->window_bytes > 0;
     c->window_left = cmd->window_bytes;
     c->refs = 1;
     if (c->exclusive)
         queue->exclusive = c;
+    if (queue->settings.rules.single_active && queue->n_consumers > 0)
+        c->stopped |= STOPPED_STANDBY;
     queue->had_consumer = true;
     queue->n_consumers++;
     list_append(&queue->all, &c->all);
@@ -346,12 +386,31 @@ queue_cancel(struct queue *queue, struct consumer *c)
     consumer_unref(c);
 }
 
+/* x-single-active-consumer: the one that has been there longest is it. */
+void
+queue_succeed(struct queue *queue)
+{
+    struct consumer *heir;
+
+    if (!queue->settings.rules.single_active || list_is_empty(&queue->all))
+        return;
+    heir = container_of(queue->all.next, struct consumer, all);
+    if ((heir->stopped & STOPPED_STANDBY) == 0)
+        return;
+    heir->stopped &= (uint8_t)~STOPPED_STANDBY;
+    stand_in_line(heir);
+    deliver_ready(queue);
+}
+
 void
 queue_flow(struct consumer *c, bool go, uint32_t epoch)
 {
-    c->stopped = !go;
-    if (go)
+    if (go) {
+        c->stopped &= (uint8_t)~STOPPED_BY_CHANNEL;
         c->epoch = epoch;
+    } else {
+        c->stopped |= STOPPED_BY_CHANNEL;
+    }
     stand_in_line(c);
     if (go)
         deliver_ready(c->queue);
@@ -384,6 +443,14 @@ release_taker(struct slot *slot)
 }
 
 static void
+give_back(struct queue *queue, struct backlog *backlog, uint64_t seq, bool delivered)
+{
+    window_return(&backlog->window, seq, delivered);
+    occupy(queue, backlog);
+    life_returned(queue, backlog, seq);
+}
+
+static void
 settle_one(struct queue *queue, enum settle_how how, struct backlog *backlog,
            struct settled_run *run, uint64_t seq)
 {
@@ -394,16 +461,20 @@ settle_one(struct queue *queue, enum settle_how how, struct backlog *backlog,
     release_taker(slot);
     switch (how) {
     case SETTLE_ACK:
-    case SETTLE_DISCARD:
         backlog_settle(backlog, run, seq);
         break;
+    case SETTLE_DISCARD:
+        life_die(queue, backlog, run, seq, DEATH_REJECTED);
+        break;
     case SETTLE_REQUEUE:
-        window_return(&backlog->window, seq, true);
-        occupy(queue, backlog);
+        if (queue->settings.rules.delivery_limit != RULE_NONE &&
+            !life_may_return(queue, outer_seq(backlog, seq)))
+            life_die(queue, backlog, run, seq, DEATH_DELIVERY_LIMIT);
+        else
+            give_back(queue, backlog, seq, true);
         break;
     case SETTLE_UNSENT:
-        window_return(&backlog->window, seq, false);
-        occupy(queue, backlog);
+        give_back(queue, backlog, seq, false);
         break;
     }
 }
@@ -420,6 +491,9 @@ settle_range(struct queue *queue, enum settle_how how, const struct seq_range *r
         return;
     for (uint64_t seq = first; seq <= last && seq < window_tail(&backlog->window); seq++)
         settle_one(queue, how, backlog, &run, seq);
+    if (how == SETTLE_ACK && queue->life.failures.count > 0)
+        for (uint64_t seq = first; seq <= last && seq < window_tail(&backlog->window); seq++)
+            life_forget_failures(queue, outer_seq(backlog, seq));
     backlog_end_run(backlog, &run);
 }
 
@@ -428,25 +502,32 @@ queue_settle(struct queue *queue, enum settle_how how, const struct seq_range *r
 {
     for (size_t i = 0; i < n; i++)
         settle_range(queue, how, &ranges[i]);
+    if (queue->life.drops_head)
+        queue_tidy(queue);
     deliver_ready(queue);
 }
 
 enum queue_got
 queue_get(struct queue *queue, uint64_t *out_seq, struct content *out, bool *out_redelivered)
 {
-    struct backlog *backlog = first_level(queue);
+    struct backlog *backlog;
     const struct slot *slot;
     uint64_t seq;
 
-    if (backlog == NULL)
-        return QUEUE_NOTHING;
-    seq = backlog_first(backlog);
-    if (seq == 0)
-        return QUEUE_LATER;
+    do {
+        backlog = first_level(queue);
+        if (backlog == NULL)
+            return QUEUE_NOTHING;
+        seq = backlog_first(backlog);
+        if (seq == 0)
+            return QUEUE_LATER;
+    } while (queue->life.is_dated && life_head_expired(queue, backlog, seq));
     slot = backlog_take(backlog, seq, NULL);
     *out_seq = outer_seq(backlog, seq);
     *out = message_content(slot->message);
     *out_redelivered = slot->redelivered;
+    if (queue->life.failures.count > 0)
+        life_add_count(queue, *out_seq, out);
     return QUEUE_GOT;
 }
 
@@ -500,8 +581,10 @@ queue_fini(struct queue *queue, bool forget)
     queue_each_level(queue, release_takers, NULL);
     list_each_safe (at, &queue->all)
         queue_cancel(queue, container_of(at, struct consumer, all));
+    life_fini(queue);
     queue_each_level(queue, fini_level, &forget);
     free(queue->levels);
+    queue_rules_fini(&queue->settings.rules);
 }
 
 static void

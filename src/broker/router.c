@@ -252,15 +252,15 @@ put_in_order(const struct topology *topology, struct route *route)
 /* --- the whole ----------------------------------------------------------------------------- */
 
 static bool
-route_locked(struct vhost *vhost, struct view name, const struct keys *keys, struct router *router,
-             struct err *err)
+route_locked(struct vhost *vhost, struct view name, bool may_be_internal, const struct keys *keys,
+             struct router *router, struct err *err)
 {
     const struct exchange *exchange =
         name.len == 0 ? vhost->nameless : vhost_find_exchange(vhost, name);
 
     if (exchange == NULL)
         return err_no_exchange(err, vhost, name);
-    if (exchange->internal)
+    if (exchange->internal && !may_be_internal)
         return err_set(err, ACCESS_REFUSED,
                        "cannot publish to internal exchange '" VIEW_FMT "' in vhost '%s'",
                        VIEW_ARG(name), vhost->name);
@@ -270,18 +270,16 @@ route_locked(struct vhost *vhost, struct view name, const struct keys *keys, str
     return true;
 }
 
-bool
-topology_route_visiting(struct vhost *vhost, struct view exchange, struct view routing_key,
-                        const struct view *more, size_t n_more, struct view headers,
-                        struct route *out, size_t *out_visited, struct err *err)
+static bool
+route(struct vhost *vhost, struct view exchange, bool may_be_internal, const struct keys *keys,
+      struct view headers, struct route *out, size_t *out_visited, struct err *err)
 {
-    struct keys keys = {routing_key, more, n_more};
     struct router router;
     bool ok;
 
     router_init(&router, out, headers);
     topology_read_lock(vhost->topology);
-    ok = route_locked(vhost, exchange, &keys, &router, err);
+    ok = route_locked(vhost, exchange, may_be_internal, keys, &router, err);
     topology_unlock(vhost->topology);
     if (ok)
         put_in_order(vhost->topology, out);
@@ -292,10 +290,30 @@ topology_route_visiting(struct vhost *vhost, struct view exchange, struct view r
 }
 
 bool
+topology_route_visiting(struct vhost *vhost, struct view exchange, struct view routing_key,
+                        const struct view *more, size_t n_more, struct view headers,
+                        struct route *out, size_t *out_visited, struct err *err)
+{
+    struct keys keys = {routing_key, more, n_more};
+
+    return route(vhost, exchange, false, &keys, headers, out, out_visited, err);
+}
+
+bool
 topology_route(struct vhost *vhost, struct view exchange, struct view routing_key,
                const struct view *more, size_t n_more, struct view headers, struct route *out,
                struct err *err)
 {
     return topology_route_visiting(vhost, exchange, routing_key, more, n_more, headers, out, NULL,
                                    err);
+}
+
+bool
+topology_route_dead(struct vhost *vhost, struct view exchange, struct view routing_key,
+                    const struct view *more, size_t n_more, struct view headers,
+                    struct route *out, struct err *err)
+{
+    struct keys keys = {routing_key, more, n_more};
+
+    return route(vhost, exchange, true, &keys, headers, out, NULL, err);
 }

@@ -13,9 +13,14 @@ enum {
 void
 window_init(struct window *window)
 {
-    *window =
-        (struct window){.front = {.first = 1, .end = 1}, .back = {.first = 1, .end = 1}, .next = 1};
+    *window = (struct window){
+        .front = {.first = 1, .end = 1},
+        .back = {.first = 1, .end = 1},
+        .next = 1,
+        .middle_due_ms = UINT64_MAX,
+    };
     idmap_init(&window->stragglers);
+    idmap_init(&window->held);
 }
 
 /* --- rings ----------------------------------------------------------------------------- */
@@ -81,9 +86,15 @@ ring_has(const struct ring *ring, uint64_t seq)
 static void
 slot_enter(struct window *window, struct slot *slot, enum slot_state state)
 {
-    window->ready -= slot->state == SLOT_READY;
+    if (slot->state == SLOT_READY) {
+        window->ready--;
+        window->ready_bytes -= slot->size;
+    }
+    if (state == SLOT_READY) {
+        window->ready++;
+        window->ready_bytes += slot->size;
+    }
     window->unacked -= slot->state == SLOT_UNACKED;
-    window->ready += state == SLOT_READY;
     window->unacked += state == SLOT_UNACKED;
     slot->state = (uint8_t)state;
     if (state != SLOT_UNACKED)
@@ -153,12 +164,16 @@ settle_slot(struct window *window, uint64_t seq, struct slot *slot)
 void
 window_fini(struct window *window)
 {
+    struct message *message;
     struct slot *slot;
 
     for (uint64_t seq = window->front.first; seq < window->front.end; seq++)
         message_unref(&slot_at(&window->front, seq)->message);
     for (uint64_t seq = window->back.first; seq < window->back.end; seq++)
         message_unref(&slot_at(&window->back, seq)->message);
+    for (size_t at = 0; (message = idmap_next(&window->held, &at)) != NULL;)
+        message_unref(&message);
+    idmap_fini(&window->held);
     for (size_t at = 0; (slot = idmap_next(&window->stragglers, &at)) != NULL;) {
         message_unref(&slot->message);
         free(slot);
@@ -186,6 +201,7 @@ append(struct window *window, struct message *message)
     }
     slot->message = message_ref(message);
     slot->persistent = message->persistent;
+    slot->size = message_body_size(message);
     return slot;
 }
 
@@ -312,6 +328,7 @@ join_back(struct window *window)
         *front = *back;
         *back = (struct ring){.first = front->end, .end = front->end};
         window->next = front->first;
+        advance_head(window); /* its first ones may have expired */
         return;
     }
     front_skip_to(window, back->first);
@@ -326,6 +343,20 @@ lose_from_middle(struct window *window, size_t n)
     assert(n <= window->middle && n <= window->ready);
     window->middle -= n;
     window->ready -= n;
+    if (window->middle > 0)
+        return;
+    window->ready_bytes -= window->middle_bytes;
+    window->middle_bytes = 0;
+    window->middle_due_ms = UINT64_MAX;
+}
+
+static void
+lose_bytes_from_middle(struct window *window, uint64_t bytes)
+{
+    if (bytes > window->middle_bytes)
+        bytes = window->middle_bytes;
+    window->middle_bytes -= bytes;
+    window->ready_bytes -= bytes;
 }
 
 /* --- taking ---------------------------------------------------------------------------- */
@@ -393,6 +424,35 @@ window_drop(struct window *window, uint64_t seq)
     settle_slot(window, seq, slot);
     if (window->middle == 0 && has_back(window) && window->front.first == window->front.end)
         join_back(window);
+}
+
+struct message *
+window_hold(struct window *window, uint64_t seq)
+{
+    struct slot *slot = window_slot(window, seq);
+    struct message *message;
+
+    assert(slot != NULL && slot->message != NULL);
+    message = message_ref(slot->message);
+    idmap_add(&window->held, seq, message);
+    window->unacked++;
+    if (slot->state == SLOT_READY)
+        window_drop(window, seq);
+    else
+        settle_slot(window, seq, slot);
+    return message;
+}
+
+bool
+window_release(struct window *window, uint64_t seq)
+{
+    struct message *message = idmap_remove(&window->held, seq);
+
+    if (message == NULL)
+        return false;
+    message_unref(&message);
+    window->unacked--;
+    return true;
 }
 
 bool
@@ -495,32 +555,51 @@ compare_seqs(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* What is alive among the stragglers, in order; NULL when there is none. */
+/* What a map has, in order; NULL when there is nothing. */
 static uint64_t *
-straggling_seqs(const struct window *window)
+seqs_of(const struct idmap *map)
 {
     uint64_t *seqs = NULL;
     size_t n = 0;
 
-    if (window->stragglers.count == 0)
+    if (map->count == 0)
         return NULL;
-    seqs = mem_alloc(window->stragglers.count * sizeof(*seqs));
-    for (size_t i = 0; i <= window->stragglers.mask; i++)
-        if (window->stragglers.entries[i].id != 0)
-            seqs[n++] = window->stragglers.entries[i].id;
+    seqs = mem_alloc(map->count * sizeof(*seqs));
+    for (size_t i = 0; i <= map->mask; i++)
+        if (map->entries[i].id != 0)
+            seqs[n++] = map->entries[i].id;
     qsort(seqs, n, sizeof(*seqs), compare_seqs);
     return seqs;
+}
+
+/* A held one as a slot. */
+static void
+tell_held(const struct window *window, uint64_t seq, window_each_slot *each, void *arg)
+{
+    struct message *message = idmap_find(&window->held, seq);
+
+    each(arg, seq,
+         &(struct slot){.message = message,
+                        .state = SLOT_UNACKED,
+                        .persistent = message->persistent,
+                        .size = message_body_size(message)});
 }
 
 void
 window_each(struct window *window, uint64_t from, window_each_slot *each, void *arg)
 {
     struct ring *rings[] = {&window->front, &window->back};
-    uint64_t *stragglers = from < window->front.first ? straggling_seqs(window) : NULL;
+    uint64_t *stragglers = from < window->front.first ? seqs_of(&window->stragglers) : NULL;
+    uint64_t *held = seqs_of(&window->held);
+    size_t n_held = held != NULL ? window->held.count : 0, h = 0;
 
+    while (h < n_held && held[h] < from)
+        h++;
     for (size_t i = 0; stragglers != NULL && i < window->stragglers.count; i++) {
         const struct slot *slot = idmap_find(&window->stragglers, stragglers[i]);
 
+        for (; h < n_held && held[h] < stragglers[i]; h++)
+            tell_held(window, held[h], each, arg);
         if (stragglers[i] >= from && slot->message != NULL)
             each(arg, stragglers[i], slot);
     }
@@ -528,26 +607,35 @@ window_each(struct window *window, uint64_t from, window_each_slot *each, void *
     for (size_t i = 0; i < 2; i++) {
         struct ring *ring = rings[i];
 
-        for (uint64_t seq = from > ring->first ? from : ring->first; seq < ring->end; seq++)
+        for (uint64_t seq = from > ring->first ? from : ring->first; seq < ring->end; seq++) {
+            for (; h < n_held && held[h] <= seq; h++)
+                tell_held(window, held[h], each, arg);
             if (slot_at(ring, seq)->message != NULL)
                 each(arg, seq, slot_at(ring, seq));
+        }
     }
+    for (; h < n_held; h++)
+        tell_held(window, held[h], each, arg);
+    free(held);
 }
 
-/* Slots of [from, end) lose their place; how many were READY. */
-static size_t
-drop_slots(struct ring *ring, uint64_t from)
+/* Slots of [from, end) lose their place: the READY ones are the middle's now. */
+static void
+drop_slots(struct window *window, struct ring *ring, uint64_t from)
 {
-    size_t n = 0;
-
     for (uint64_t seq = from; seq < ring->end; seq++) {
         struct slot *slot = slot_at(ring, seq);
 
-        n += slot->state == SLOT_READY;
+        if (slot->state == SLOT_READY) {
+            window->middle++;
+            window->middle_bytes += slot->size;
+        }
+        if (slot->message != NULL && slot->message->expires_ms != 0 &&
+            slot->message->expires_ms < window->middle_due_ms)
+            window->middle_due_ms = slot->message->expires_ms;
         message_unref(&slot->message);
     }
     ring->end = from;
-    return n;
 }
 
 static void
@@ -609,8 +697,8 @@ window_spill(struct window *window, bool bodies)
         add_gone(window, old[old_at].first, old[old_at].last);
     free(old);
     note_gone(window, &window->back, window->back.first);
-    window->middle += drop_slots(&window->front, window->next);
-    window->middle += drop_slots(&window->back, window->back.first);
+    drop_slots(window, &window->front, window->next);
+    drop_slots(window, &window->back, window->back.first);
     ring_restart(&window->back, tail);
     if (bodies)
         drop_bodies(window);
@@ -653,6 +741,8 @@ window_fill(struct window *window, uint64_t seq, struct message *message, bool r
     slot->message = message_ref(message);
     slot->persistent = message->persistent;
     slot->redelivered = redelivered;
+    slot->size = message_body_size(message);
+    lose_bytes_from_middle(window, slot->size);
     lose_from_middle(window, 1);
     slot_enter(window, slot, SLOT_READY);
     if (window->middle == 0)
@@ -695,15 +785,17 @@ window_evacuate(struct window *window)
 /* --- after a restart ------------------------------------------------------------------- */
 
 void
-window_restore(struct window *window, uint64_t first, uint64_t end, size_t count,
-               struct seq_range *gone, size_t n_gone)
+window_restore(struct window *window, const struct window_middle *middle, struct seq_range *gone,
+               size_t n_gone)
 {
-    assert(window_is_empty(window) && first <= end && (count > 0 || first == end));
-    ring_restart(&window->front, first);
-    ring_restart(&window->back, end);
-    window->next = first;
-    window->middle = count;
-    window->ready = count;
+    assert(window_is_empty(window) && middle->first <= middle->end);
+    assert(middle->count > 0 || (middle->first == middle->end && middle->bytes == 0));
+    ring_restart(&window->front, middle->first);
+    ring_restart(&window->back, middle->end);
+    window->next = middle->first;
+    window->middle = window->ready = middle->count;
+    window->middle_bytes = window->ready_bytes = middle->bytes;
+    window->middle_due_ms = middle->count > 0 ? middle->due_ms : UINT64_MAX;
     window->gone = gone;
     window->n_gone = n_gone;
 }
@@ -723,6 +815,37 @@ window_skip_to(struct window *window, uint64_t seq)
         while (window->back.end < seq)
             ring_append(&window->back);
     }
+}
+
+static void
+add_slot(const struct slot *slot, uint64_t *bytes, uint64_t *due_ms)
+{
+    uint64_t expires_ms = slot->message != NULL ? slot->message->expires_ms : 1; /* unknown */
+
+    if (slot->state == SLOT_GONE || !slot->persistent)
+        return;
+    *bytes += slot->size;
+    if (expires_ms != 0 && expires_ms < *due_ms)
+        *due_ms = expires_ms;
+}
+
+void
+window_sum(const struct window *window, uint64_t end, uint64_t *out_bytes, uint64_t *out_due_ms)
+{
+    const struct ring *rings[] = {&window->front, &window->back};
+    const struct message *held;
+    const struct slot *slot;
+
+    *out_bytes = window->middle_bytes;
+    *out_due_ms = window->middle_due_ms;
+    for (size_t i = 0; i < 2; i++)
+        for (uint64_t seq = rings[i]->first; seq < rings[i]->end && seq < end; seq++)
+            add_slot(slot_at(rings[i], seq), out_bytes, out_due_ms);
+    for (size_t at = 0; (slot = idmap_next(&window->stragglers, &at)) != NULL;)
+        add_slot(slot, out_bytes, out_due_ms);
+    for (size_t at = 0; (held = idmap_next(&window->held, &at)) != NULL;)
+        if (held->persistent)
+            *out_bytes += message_body_size(held);
 }
 
 /* Ranges between what lives, told as they are found. */
@@ -759,11 +882,49 @@ live_slots(struct gaps *gaps, const struct ring *ring)
             lives(gaps, seq);
 }
 
+/* Takes what is held out of the gaps, which come in order. */
+struct held_gaps {
+    const uint64_t *held;
+    size_t n, at;
+    window_range *tell;
+    void *arg;
+};
+
+static void
+tell_around_held(void *arg, uint64_t first, uint64_t last)
+{
+    struct held_gaps *gaps = arg;
+
+    for (; gaps->at < gaps->n && gaps->held[gaps->at] <= last; gaps->at++) {
+        uint64_t held = gaps->held[gaps->at];
+
+        if (held > first)
+            gaps->tell(gaps->arg, first, held - 1);
+        if (held >= first)
+            first = held + 1;
+    }
+    if (first <= last)
+        gaps->tell(gaps->arg, first, last);
+}
+
+static void gone_ranges(struct window *window, uint64_t from, uint64_t to, window_range *tell,
+                        void *arg);
+
 void
 window_gone_ranges(struct window *window, uint64_t from, uint64_t to, window_range *tell, void *arg)
 {
+    uint64_t *held = seqs_of(&window->held);
+    struct held_gaps gaps = {held, window->held.count, 0, tell, arg};
+
+    gone_ranges(window, from, to, tell_around_held, &gaps);
+    free(held);
+}
+
+static void
+gone_ranges(struct window *window, uint64_t from, uint64_t to, window_range *tell, void *arg)
+{
     struct gaps gaps = {from, to, tell, arg};
-    uint64_t *stragglers = straggling_seqs(window);
+    uint64_t *stragglers = seqs_of(&window->stragglers);
     uint64_t at = window->front.end;
 
     for (size_t i = 0; i < window->stragglers.count; i++)
@@ -788,7 +949,9 @@ void
 window_check(const struct window *window)
 {
     const struct ring *front = &window->front, *back = &window->back;
-    size_t ready = window->middle, unacked = 0, ready_before_next = 0, live_returned = 0;
+    size_t ready = window->middle, unacked = window->held.count, ready_before_next = 0,
+           live_returned = 0;
+    uint64_t ready_bytes = window->middle_bytes;
     const struct slot *straggler;
 
     assert(front->first <= window->next && window->next <= front->end);
@@ -800,6 +963,7 @@ window_check(const struct window *window)
         const struct slot *slot = slot_at(front, seq);
 
         ready += slot->state == SLOT_READY;
+        ready_bytes += slot->state == SLOT_READY ? slot->size : 0;
         unacked += slot->state == SLOT_UNACKED;
         ready_before_next += slot->state == SLOT_READY && seq < window->next;
         assert(slot->message == NULL || slot->state != SLOT_GONE);
@@ -811,14 +975,18 @@ window_check(const struct window *window)
         assert((slot->message != NULL) == (slot->state != SLOT_GONE));
         assert(slot->state != SLOT_UNACKED);
         ready += slot->state == SLOT_READY;
+        ready_bytes += slot->state == SLOT_READY ? slot->size : 0;
     }
     for (size_t at = 0; (straggler = idmap_next(&window->stragglers, &at)) != NULL;) {
         assert(straggler->state != SLOT_GONE);
         ready += straggler->state == SLOT_READY;
+        ready_bytes += straggler->state == SLOT_READY ? straggler->size : 0;
         unacked += straggler->state == SLOT_UNACKED;
         ready_before_next += straggler->state == SLOT_READY;
     }
     assert(ready == window->ready && unacked == window->unacked);
+    assert(ready_bytes == window->ready_bytes);
+    assert(window->middle > 0 || window->middle_bytes == 0);
     for (size_t i = 0; i < window->n_returned; i++) {
         const struct slot *slot =
             window_slot((struct window *)(uintptr_t)window, window->returned[i]);

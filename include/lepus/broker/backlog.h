@@ -35,6 +35,8 @@ struct backlog_ops {
     void (*grew)(void *arg, struct backlog *backlog);
     /* A page has come: what backlog_first put off may be there now. */
     void (*loaded)(void *arg, struct backlog *backlog);
+    /* A message that expires came into memory from a page or a former life, READY. */
+    void (*dated)(void *arg, struct backlog *backlog, uint64_t seq, uint64_t expires_ms);
 };
 
 struct backlog {
@@ -109,6 +111,13 @@ uint64_t backlog_push_taken(struct backlog *backlog, struct message *message, vo
  * mark is under way. After both, ops->loaded. */
 uint64_t backlog_first(struct backlog *backlog);
 
+/* The same for one that is not to be delivered: no mark is needed. */
+uint64_t backlog_head(struct backlog *backlog);
+
+/* Asks for the page of a slot without a message, or with seq 0 for the middle's next one; after
+ * that, ops->loaded. False, and nothing happens, while another page is under way: ask again then. */
+bool backlog_load(struct backlog *backlog, uint64_t seq);
+
 /* Takes what backlog_first gave. */
 struct slot *backlog_take(struct backlog *backlog, uint64_t seq, void *taker);
 
@@ -123,7 +132,13 @@ struct settled_run {
 
 /* UNACKED -> GONE, of a slot that is. End the run before anything else is done. */
 void backlog_settle(struct backlog *backlog, struct settled_run *run, uint64_t seq);
+/* READY -> GONE, likewise. */
+void backlog_drop(struct backlog *backlog, struct settled_run *run, uint64_t seq);
 void backlog_end_run(struct backlog *backlog, struct settled_run *run);
+
+/* Holds (window_hold), and settles what is held; false when it is not held. */
+struct message *backlog_hold(struct backlog *backlog, uint64_t seq);
+bool backlog_release(struct backlog *backlog, uint64_t seq);
 
 size_t backlog_purge(struct backlog *backlog); /* all READY; how many */
 

@@ -37,6 +37,20 @@ id_worker(uint64_t id)
     return (unsigned)(id >> 56);
 }
 
+/* The channel of what a worker's home publishes itself: dead letters. It is answered by
+ * cmd_home_confirm. */
+static inline uint64_t
+id_of_home(unsigned worker)
+{
+    return id_make(worker, UINT64_C(1) << 55);
+}
+
+static inline bool
+id_is_home(uint64_t channel)
+{
+    return (channel & UINT64_C(1) << 55) != 0;
+}
+
 struct command {
     uint16_t kind; /* enum command_kind */
 };
@@ -127,6 +141,14 @@ struct cmd_ask {
 struct cmd_confirm {
     struct command head;
     uint64_t channel, first;
+    uint32_t count;
+    bool ok;
+};
+
+/* The same for a home that published: `home` is an id_of_home. */
+struct cmd_home_confirm {
+    struct command head;
+    uint64_t home, first;
     uint32_t count;
     bool ok;
 };
@@ -253,6 +275,7 @@ struct cmd_order {
     C(get,          head,               0, PLAIN)          \
     C(ask,          head,               0, PLAIN)          \
     C(confirm,      head,               0, PLAIN)          \
+    C(home_confirm, head,               0, PLAIN)          \
     C(deliver,      content.exchange,   4, CONTENT)        \
     C(got,          content.exchange,   4, CONTENT)        \
     C(reply,        head,               0, PLAIN)          \

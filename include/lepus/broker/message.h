@@ -14,6 +14,7 @@
 
 #include <stdint.h>
 
+#include "lepus/base/err.h"
 #include "lepus/store/record.h"
 #include "lepus/wire/content.h"
 
@@ -40,8 +41,25 @@ struct message *message_of_record(const struct record_message *record, size_t *a
 /* Whether its publisher wants it to survive. */
 bool content_is_persistent(const struct content *content);
 
+/* Its expiration in ms; UINT64_MAX when it has none, or one that content_check_expiration would
+ * refuse. */
+uint64_t content_expiration(const struct content *content);
+
+/* 406 unless the property is absent or a number of ms from 0 to ten years, as RabbitMQ reads and
+ * words it. */
+bool content_check_expiration(struct view properties, struct err *err);
+
 /* Views that stay good as long as a reference does. */
 struct content message_content(const struct message *message);
+
+/* Of its body, in octets. */
+static inline uint32_t
+message_body_size(const struct message *message)
+{
+    size_t size = message->blob != NULL ? message->blob->len : message->body_len;
+
+    return size < UINT32_MAX ? (uint32_t)size : UINT32_MAX;
+}
 
 static inline struct message *
 message_ref(struct message *message)

@@ -24,6 +24,9 @@
 #include "lepus/base/list.h"
 #include "lepus/broker/backlog.h"
 #include "lepus/broker/command.h"
+#include "lepus/broker/queue_life.h"
+#include "lepus/broker/queue_rules.h"
+#include "lepus/net/worker.h"
 
 struct queue;
 struct consumer;
@@ -33,7 +36,14 @@ struct queue_ops {
                     const struct content *content);
     /* A page has come: queue_get may be asked again. */
     void (*loaded)(void *arg, struct queue *queue);
-    struct backlog_ops backlog; /* its `loaded` is the queue's own */
+    /* queue_life.h. The rest is only called where a message expires, or may be dead-lettered. */
+    uint64_t (*now_ms)(void *arg);
+    /* queue_tidy is wanted at that time; a later wish replaces it. */
+    void (*wake)(void *arg, struct queue *queue, uint64_t at_ms);
+    /* The message, borrowed until queue_bury, is dead. Nothing of the queue may be called back. */
+    void (*died)(void *arg, struct queue *queue, uint64_t seq, enum death why,
+                 struct message *message);
+    struct backlog_ops backlog; /* its `loaded` and `dated` are the queue's own */
 };
 
 struct consumer {
@@ -46,13 +56,20 @@ struct consumer {
     uint32_t refs; /* one for being attached, one for each unacked slot */
     uint32_t epoch;
     int32_t priority;
-    bool no_ack, exclusive, stopped, has_window;
+    bool no_ack, exclusive, has_window;
+    uint8_t stopped; /* reasons, a set of consumer_stop */
+};
+
+enum consumer_stop {
+    STOPPED_BY_CHANNEL = 1,
+    STOPPED_STANDBY = 2, /* x-single-active-consumer: another one is */
 };
 
 struct queue_settings {
     struct queue_ref ref;
     bool durable, auto_delete;
     uint8_t max_priority;
+    struct queue_rules rules; /* the queue's from queue_init on */
     uint64_t ticket;          /* of a durable one: until that is committed, nothing in it is safe */
     size_t *account;          /* where its messages' octets are counted; may be NULL */
     struct page_store *store; /* may be NULL: stays in memory */
@@ -71,10 +88,19 @@ struct queue {
     struct list all;
     uint32_t n_consumers;
     struct consumer *exclusive;
+    struct queue_life life;
     const struct queue_ops *ops;
     struct backlog_ops backlog_ops;
     void *ops_arg;
-    struct list gets; /* home's: basic.gets that wait for a page */
+
+    /* The home's: */
+    struct list gets; /* basic.gets that wait for a page */
+    struct worker_timer timer;
+    uint64_t used_ms;    /* with x-expires: when it was last used */
+    struct vhost *vhost; /* with a dead-letter exchange: whose it is, ... */
+    char *name;          /* ... and its name, owned */
+    size_t name_len;
+    bool has_told_cycle;
 };
 
 /* A message's seq as others know it. */
@@ -110,7 +136,18 @@ struct publish {
     bool persistent;
     int priority;         /* -1: not looked at yet */
     struct message *made; /* once somebody keeps it; the reference is the caller's */
+    uint64_t expiration_ms; /* its own; RULE_NONE: it has none */
+    bool is_dated;        /* it has one, or went to a queue with a TTL */
+    uint64_t expires_ms;  /* of the message yet to be made: wall clock; 0: never */
+    bool tidy;            /* told: a queue wants queue_tidy once this is written down */
 };
+
+/* When a message published now, with that expiration (RULE_NONE: without), expires in this queue;
+ * 0: never. */
+uint64_t queue_deadline(const struct queue *queue, uint64_t expiration_ms, uint64_t now_ms);
+
+/* Whether the queue's limits refuse the publish: to be asked first, when life.rules_publish. */
+bool queue_refuses(const struct queue *queue, const struct content *content);
 
 enum queue_kept {
     QUEUE_REFUSED, /* no memory */
@@ -128,6 +165,10 @@ void queue_start(struct consumer *consumer);
 
 /* Detaches; frees it when nothing unsettled refers to it. */
 void queue_cancel(struct queue *queue, struct consumer *consumer);
+
+/* With x-single-active-consumer: if the active one has gone, the next one is active from now on, and
+ * gets what is ready. */
+void queue_succeed(struct queue *queue);
 
 void queue_flow(struct consumer *consumer, bool go, uint32_t epoch);
 void queue_credit(struct consumer *consumer, uint64_t bytes);

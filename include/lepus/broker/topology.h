@@ -209,6 +209,11 @@ bool topology_route(struct vhost *vhost, struct view exchange, struct view routi
                     const struct view *more, size_t n_more, struct view headers, struct route *out,
                     struct err *err);
 
+/* The same for a dead letter, which may go to an internal exchange, too. */
+bool topology_route_dead(struct vhost *vhost, struct view exchange, struct view routing_key,
+                         const struct view *more, size_t n_more, struct view headers,
+                         struct route *out, struct err *err);
+
 /* --- looking --------------------------------------------------------------------------- */
 
 struct topology_counts {

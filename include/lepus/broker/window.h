@@ -22,6 +22,10 @@
  * are O(1) but for returned ones (O(log n) in how many wait). An empty window keeps almost no
  * memory.
  *
+ * A message that is to leave, but only when something else is safe, is *held*: its slot is GONE, and
+ * the window keeps the message beside the slots, from wherever it stood, until window_release. It
+ * counts as unacked, and lives as far as pages and restarts are concerned.
+ *
  * Owned by its queue's home worker. window_check recounts; tests call it after each step.
  */
 #ifndef LEPUS_BROKER_WINDOW_H
@@ -43,6 +47,7 @@ struct slot {
     uint8_t state;           /* a slot_state */
     bool redelivered;        /* was delivered before */
     bool persistent;
+    uint32_t size; /* of the body, in octets */
 };
 
 /* Slots of [first, end), each at its seq & mask. */
@@ -56,10 +61,14 @@ struct window {
     struct ring front, back;
     uint64_t next;           /* in the front: nothing from here on was ever taken */
     struct idmap stragglers; /* slots below the front, by seq */
+    struct idmap held;       /* messages without a slot, by seq: a reference each */
     uint64_t *returned;      /* a heap of seqs; may hold some that are READY no more */
     size_t n_returned, returned_size;
     size_t ready, unacked;
+    uint64_t ready_bytes;   /* bodies of the ready ones */
     size_t middle;          /* of the ready ones, those without a slot */
+    uint64_t middle_bytes;  /* of ready_bytes: about theirs; exact unless there was a crash */
+    uint64_t middle_due_ms; /* none of the middle expires before; UINT64_MAX: none does at all */
     struct seq_range *gone; /* parts of the middle that were settled before a restart */
     size_t n_gone, gone_at;
 };
@@ -102,6 +111,11 @@ bool window_settle(struct window *window, uint64_t seq);
 
 /* READY -> GONE, of a seq that has a slot and is READY. */
 void window_drop(struct window *window, uint64_t seq);
+
+/* READY or UNACKED -> held, of a seq whose slot has its message; that message, borrowed until
+ * window_release, which ends it. False when it is not held. */
+struct message *window_hold(struct window *window, uint64_t seq);
+bool window_release(struct window *window, uint64_t seq);
 
 /* UNACKED -> READY, at its original place. `delivered`: mark it redelivered. False when it is
  * not UNACKED. */
@@ -151,12 +165,21 @@ void window_evacuate(struct window *window);
 /* --- after a restart -------------------------------------------------------------------- */
 
 /* Of an empty window: a middle of `count` messages in [first, end); what `gone` (taken) says is
- * not there. */
-void window_restore(struct window *window, uint64_t first, uint64_t end, size_t count,
+ * not there. Their bodies have about `bytes`, and none expires before due_ms. */
+struct window_middle {
+    uint64_t first, end;
+    size_t count;
+    uint64_t bytes, due_ms;
+};
+void window_restore(struct window *window, const struct window_middle *middle,
                     struct seq_range *gone, size_t n_gone);
 
 /* The next push gets at least this seq. */
 void window_skip_to(struct window *window, uint64_t seq);
+
+/* What a restart finds again below `end`: octets of bodies, and a time before which none expires. */
+void window_sum(const struct window *window, uint64_t end, uint64_t *out_bytes,
+                uint64_t *out_due_ms);
 
 /* Of [from, to): the ranges without a live message, in order. */
 void window_gone_ranges(struct window *window, uint64_t from, uint64_t to, window_range *tell,

@@ -10,19 +10,35 @@
 
 #include "lepus/base/mem.h"
 #include "lepus/broker/queue.h"
+#include "lepus/wire/props.h"
+#include "lepus/wire/table.h"
 
 enum { CONSUMERS = 5, DELIVERIES_MAX = 1 << 16, MODEL_MAX = 1 << 14 };
 
-/* What a delivery said: recorded as it leaves the queue. */
+/* What a delivery said, or of what a message died: recorded as it leaves the queue. */
 struct delivery {
     uint64_t consumer, seq, body;
-    bool redelivered;
+    bool redelivered, is_death;
+    enum death why;
+    int64_t count; /* x-delivery-count */
 };
 
 struct outbox {
     struct delivery at[DELIVERIES_MAX];
     size_t n;
 };
+
+static int64_t
+delivery_count(const struct content *content)
+{
+    struct view headers;
+    struct field field;
+
+    return props_find(content->properties, PROP_headers, &headers) &&
+                   table_find(headers, VIEW_LIT("x-delivery-count"), &field)
+               ? field.integer
+               : 0;
+}
 
 static void
 on_deliver(void *arg, const struct consumer *consumer, uint64_t seq, bool redelivered,
@@ -33,7 +49,37 @@ on_deliver(void *arg, const struct consumer *consumer, uint64_t seq, bool redeli
 
     assert_true(out->n < DELIVERIES_MAX);
     *d = (struct delivery){.consumer = consumer->id, .seq = seq, .redelivered = redelivered};
+    d->count = delivery_count(content);
     memcpy(&d->body, content->body.at, sizeof(d->body));
+}
+
+/* The test's clock. */
+static uint64_t now_ms, wake_ms;
+
+static uint64_t
+on_now(void *arg)
+{
+    (void)arg;
+    return now_ms;
+}
+
+static void
+on_wake(void *arg, struct queue *queue, uint64_t at_ms)
+{
+    (void)arg;
+    (void)queue;
+    wake_ms = at_ms;
+}
+
+static void
+on_died(void *arg, struct queue *queue, uint64_t seq, enum death why, struct message *message)
+{
+    struct outbox *out = arg;
+
+    (void)queue;
+    assert_true(out->n + 1 < DELIVERIES_MAX);
+    out->at[out->n] = (struct delivery){.seq = seq, .is_death = true, .why = why};
+    memcpy(&out->at[out->n++].body, message_content(message).body.at, sizeof(uint64_t));
 }
 
 static void
@@ -72,6 +118,9 @@ on_loaded(void *arg, struct queue *queue)
 static const struct queue_ops ops = {
     .deliver = on_deliver,
     .loaded = on_loaded,
+    .now_ms = on_now,
+    .wake = on_wake,
+    .died = on_died,
     .backlog = {.settled = on_settled, .mark = on_mark, .grew = on_grew},
 };
 
@@ -80,6 +129,7 @@ struct fixture {
     struct outbox *out;
     size_t memory;
     uint8_t max_priority;
+    struct queue_rules rules;
     struct disk *disk; /* manual; NULL: a queue without pages */
     struct page_store *store;
     char dir[64];
@@ -92,6 +142,7 @@ init_queue(struct fixture *f)
         .ref = {.id = 1},
         .durable = true,
         .max_priority = f->max_priority,
+        .rules = f->rules,
         .account = &f->memory,
         .store = f->store,
     };
@@ -102,7 +153,7 @@ init_queue(struct fixture *f)
 static void
 setup(struct fixture *f)
 {
-    *f = (struct fixture){.out = mem_new(struct outbox)};
+    *f = (struct fixture){.out = mem_new(struct outbox), .rules = queue_rules_none};
     init_queue(f);
 }
 
@@ -111,7 +162,8 @@ setup_paged(struct fixture *f)
 {
     struct err err;
 
-    *f = (struct fixture){.out = mem_new(struct outbox), .dir = "/tmp/lepus-queue-XXXXXX"};
+    *f = (struct fixture){
+        .out = mem_new(struct outbox), .rules = queue_rules_none, .dir = "/tmp/lepus-queue-XXXXXX"};
     assert_non_null(mkdtemp(f->dir));
     f->disk = disk_new(NULL, "pages");
     f->store = page_store_new(f->dir, &file_posix, f->disk, 16, NULL, NULL, &err);
@@ -162,8 +214,17 @@ teardown(struct fixture *f)
     assert_int_equal(f->memory, 0);
 }
 
+/* The queue anew, with these rules. */
 static void
-publish(struct fixture *f, uint64_t body)
+set_rules(struct fixture *f, const struct queue_rules *rules)
+{
+    queue_fini(&f->queue, true);
+    f->rules = *rules;
+    init_queue(f);
+}
+
+static void
+publish_expiring(struct fixture *f, uint64_t body, uint64_t expiration_ms)
 {
     static const uint8_t no_properties[2];
     struct content content = {.properties = view_of(no_properties, 2),
@@ -172,9 +233,18 @@ publish(struct fixture *f, uint64_t body)
     struct backlog *backlog;
     uint64_t seq;
 
+    publish.expires_ms = queue_deadline(&f->queue, expiration_ms, now_ms);
     assert_int_not_equal(queue_publish(&f->queue, &publish, &backlog, &seq), QUEUE_REFUSED);
     message_unref(&publish.made);
+    if (publish.tidy)
+        queue_tidy(&f->queue);
     queue_check(&f->queue);
+}
+
+static void
+publish(struct fixture *f, uint64_t body)
+{
+    publish_expiring(f, body, RULE_NONE);
 }
 
 static struct consumer *
@@ -477,16 +547,255 @@ one_that_nobody_settles_does_not_hold_the_ring(void **state)
     teardown(&f);
 }
 
+/* --- limits, expiry, deaths -------------------------------------------------------------- */
+
+static struct queue_rules
+rules_with_letters(void)
+{
+    struct queue_rules rules = queue_rules_none;
+
+    rules.has_dead_letter_exchange = true;
+    return rules;
+}
+
+static void
+the_head_pays_for_what_is_too_much(void **state)
+{
+    struct queue_rules rules = rules_with_letters();
+    struct fixture f;
+
+    (void)state;
+    setup(&f);
+    rules.max_length = 3;
+    rules.max_bytes = 3 * sizeof(uint64_t) - 1;
+    set_rules(&f, &rules);
+    for (uint64_t i = 1; i <= 4; i++)
+        publish(&f, i);
+    assert_int_equal(queue_ready(&f.queue), 2); /* octets are what counts here */
+    assert_int_equal(f.out->n, 2);
+    for (uint64_t i = 0; i < 2; i++) {
+        assert_int_equal(f.out->at[i].seq, i + 1);
+        assert_int_equal(f.out->at[i].why, DEATH_MAXLEN);
+    }
+    assert_int_equal(queue_unacked(&f.queue), 2);
+    assert_true(queue_bury(&f.queue, 1));
+    assert_false(queue_bury(&f.queue, 1));
+    assert_int_equal(queue_unacked(&f.queue), 1);
+    queue_check(&f.queue);
+    teardown(&f);
+}
+
+static void
+a_full_queue_refuses_when_it_is_told_to(void **state)
+{
+    struct queue_rules rules = queue_rules_none;
+    struct content content = {.body = VIEW_LIT("12345678")};
+    struct fixture f;
+
+    (void)state;
+    setup(&f);
+    rules.max_length = 1;
+    rules.overflow = OVERFLOW_REJECT;
+    set_rules(&f, &rules);
+    assert_false(queue_refuses(&f.queue, &content));
+    publish(&f, 1);
+    assert_true(queue_refuses(&f.queue, &content));
+    consume(&f, 1, 0, 0, false);
+    assert_false(queue_refuses(&f.queue, &content)); /* what is unacked does not count */
+    teardown(&f);
+}
+
+static void
+messages_expire_wherever_they_stand(void **state)
+{
+    struct queue_rules rules = rules_with_letters();
+    struct fixture f;
+
+    (void)state;
+    setup(&f);
+    rules.ttl_ms = 100;
+    set_rules(&f, &rules);
+    now_ms = 1000;
+    publish(&f, 1);
+    publish_expiring(&f, 2, 10);
+    publish_expiring(&f, 3, 5000);
+    publish_expiring(&f, 4, 20);
+    assert_int_equal(wake_ms, 1010);
+    now_ms = 1010;
+    queue_tidy(&f.queue);
+    assert_int_equal(wake_ms, 1020);
+    now_ms = 1099;
+    queue_tidy(&f.queue);
+    assert_int_equal(wake_ms, 1100);
+    assert_int_equal(queue_ready(&f.queue), 2);
+    now_ms = 1100; /* nobody has tidied, and still nothing is delivered */
+    consume(&f, 7, 0, 0, false);
+    assert_int_equal(queue_ready(&f.queue), 0);
+    assert_int_equal(f.out->n, 4);
+    assert_int_equal(f.out->at[0].body, 2);
+    assert_int_equal(f.out->at[1].body, 4);
+    for (size_t i = 0; i < 4; i++)
+        assert_true(f.out->at[i].is_death && f.out->at[i].why == DEATH_EXPIRED);
+    publish_expiring(&f, 5, 0); /* now or never: now */
+    assert_false(f.out->at[4].is_death);
+    settle(&f, SETTLE_REQUEUE, 5, 5);
+    assert_true(f.out->at[5].is_death);
+    teardown(&f);
+}
+
+static void
+what_expired_on_pages_goes_page_by_page(void **state)
+{
+    struct queue_rules rules = queue_rules_none;
+    struct fixture f;
+
+    (void)state;
+    setup_paged(&f);
+    rules.ttl_ms = 100;
+    set_rules(&f, &rules);
+    now_ms = 1000;
+    for (uint64_t i = 0; i < 20000; i++)
+        publish(&f, i);
+    backlog_spill(&f.queue.plain, false);
+    now_ms = 1050;
+    publish(&f, 20000);
+    backlog_spill(&f.queue.plain, false);
+    queue_tidy(&f.queue);
+    assert_int_equal(wake_ms, 1100);
+    now_ms = 1100;
+    do
+        queue_tidy(&f.queue);
+    while (disk_step(f.disk) || f.queue.life.wake_ms <= now_ms);
+    assert_int_equal(queue_ready(&f.queue), 1);
+    assert_int_equal(wake_ms, 1150);
+    now_ms = 1150;
+    queue_tidy(&f.queue);
+    settle_disk(&f);
+    assert_int_equal(queue_ready(&f.queue), 0);
+    assert_int_equal(pages_live(f.queue.plain.pages), 0);
+    teardown(&f);
+}
+
+static void
+what_is_consumed_in_time_leaves_nothing_behind(void **state)
+{
+    struct queue_rules rules = queue_rules_none;
+    struct fixture f;
+    const size_t most = 256;
+
+    (void)state;
+    setup(&f);
+    rules.ttl_ms = 3600 * 1000;
+    set_rules(&f, &rules);
+    publish(&f, 0);
+    for (uint64_t i = 1; i < 20000; i++) {
+        struct content content;
+        bool redelivered;
+        uint64_t seq;
+
+        publish(&f, i);
+        assert_int_equal(queue_get(&f.queue, &seq, &content, &redelivered), QUEUE_GOT);
+        if (i % 2 == 0)
+            settle(&f, SETTLE_REQUEUE, seq, seq);
+        else
+            settle(&f, SETTLE_ACK, seq, seq);
+        if (i % 3 == 0 && queue_ready(&f.queue) > 8)
+            queue_purge(&f.queue);
+        assert_true(f.queue.life.expiry.n < most);
+    }
+    teardown(&f);
+}
+
+static void
+a_rejected_message_without_its_body_is_fetched_to_be_dead_lettered(void **state)
+{
+    struct queue_rules rules = rules_with_letters();
+    struct fixture f;
+
+    (void)state;
+    setup_paged(&f);
+    set_rules(&f, &rules);
+    consume(&f, 7, 0, 0, false);
+    publish(&f, 1);
+    publish(&f, 2);
+    backlog_spill(&f.queue.plain, true);
+    settle(&f, SETTLE_DISCARD, 1, 2);
+    assert_int_equal(f.out->n, 2);
+    settle_disk(&f);
+    assert_int_equal(f.out->n, 4);
+    assert_int_equal(f.out->at[2].body, 1);
+    assert_int_equal(f.out->at[3].why, DEATH_REJECTED);
+    assert_true(queue_bury(&f.queue, 1) && queue_bury(&f.queue, 2));
+    assert_int_equal(pages_live(f.queue.plain.pages), 0);
+    teardown(&f);
+}
+
+static void
+one_failure_too_many_is_death(void **state)
+{
+    struct queue_rules rules = rules_with_letters();
+    struct fixture f;
+
+    (void)state;
+    setup(&f);
+    rules.delivery_limit = 2;
+    set_rules(&f, &rules);
+    consume(&f, 7, 0, 0, false);
+    publish(&f, 1);
+    for (int64_t i = 0; i <= 2; i++) {
+        assert_int_equal(f.out->n, i + 1);
+        assert_int_equal(f.out->at[i].count, i);
+        settle(&f, SETTLE_REQUEUE, 1, 1);
+    }
+    assert_true(f.out->at[3].is_death);
+    assert_int_equal(f.out->at[3].why, DEATH_DELIVERY_LIMIT);
+    assert_int_equal(f.queue.life.failures.count, 0);
+    teardown(&f);
+}
+
+static void
+one_consumer_is_active_until_it_goes(void **state)
+{
+    struct queue_rules rules = queue_rules_none;
+    struct consumer *first, *second;
+    struct fixture f;
+
+    (void)state;
+    setup(&f);
+    rules.single_active = true;
+    set_rules(&f, &rules);
+    first = consume(&f, 1, 1, 0, false);
+    second = consume(&f, 2, 0, 9, false);
+    assert_null(queue_consume(&f.queue, &(struct cmd_consume){.consumer = 3, .exclusive = true}));
+    for (uint64_t i = 0; i < 3; i++)
+        publish(&f, i);
+    assert_int_equal(f.out->n, 1);
+    queue_flow(second, false, 0);
+    queue_flow(second, true, 1); /* standing by it may come and go */
+    assert_int_equal(f.out->n, 1);
+    settle(&f, SETTLE_REQUEUE, 1, 1);
+    assert_int_equal(f.out->at[1].consumer, 1);
+    queue_cancel(&f.queue, first);
+    queue_succeed(&f.queue);
+    queue_check(&f.queue);
+    assert_int_equal(f.out->n, 4);
+    assert_int_equal(f.out->at[2].consumer, 2);
+    teardown(&f);
+}
+
 /* --- random lives ------------------------------------------------------------------------ */
 
 /* The model: every message that was kept, by seq. */
 struct model {
-    enum { M_GONE, M_READY, M_HELD } state[MODEL_MAX];
+    enum { M_GONE, M_READY, M_HELD, M_DEAD } state[MODEL_MAX];
     bool redelivered[MODEL_MAX];
     uint64_t body[MODEL_MAX];
     uint64_t holder[MODEL_MAX]; /* a consumer's id, 0: basic.get */
-    uint64_t next;              /* seq */
-    size_t heard;               /* deliveries looked at */
+    uint64_t expires_ms[MODEL_MAX], born_ms[MODEL_MAX];
+    uint64_t failures[MODEL_MAX];
+    struct queue_rules rules;
+    uint64_t next; /* seq */
+    size_t heard;  /* deliveries looked at */
 };
 
 static uint64_t
@@ -508,6 +817,34 @@ count(const struct model *m, int state)
     return n;
 }
 
+static bool
+is_expired(const struct model *m, uint64_t seq)
+{
+    return m->expires_ms[seq] != 0 && m->expires_ms[seq] <= now_ms;
+}
+
+/* A death must be due, and of the right one. Of rejects and failures the model has been told. */
+static void
+hear_death(struct model *m, const struct delivery *d)
+{
+    switch (d->why) {
+    case DEATH_EXPIRED:
+        assert_int_equal(m->state[d->seq], M_READY);
+        assert_true(is_expired(m, d->seq));
+        break;
+    case DEATH_MAXLEN:
+        assert_int_equal(d->seq, first_ready(m));
+        assert_true(count(m, M_READY) > m->rules.max_length);
+        break;
+    case DEATH_REJECTED:
+    case DEATH_DELIVERY_LIMIT:
+        assert_int_equal(m->state[d->seq], M_DEAD);
+    }
+    assert_int_equal(d->body, m->body[d->seq]);
+    m->state[d->seq] = M_DEAD;
+    m->failures[d->seq] = 0;
+}
+
 /* Each delivery must be of the first ready message, and say of it what the model says. */
 static void
 hear(struct model *m, const struct outbox *out)
@@ -515,12 +852,33 @@ hear(struct model *m, const struct outbox *out)
     for (; m->heard < out->n; m->heard++) {
         const struct delivery *d = &out->at[m->heard];
 
+        if (d->is_death) {
+            hear_death(m, d);
+            continue;
+        }
         assert_int_equal(d->seq, first_ready(m));
+        assert_true(!is_expired(m, d->seq) || m->expires_ms[d->seq] == m->born_ms[d->seq]);
+        assert_int_equal(d->count, m->failures[d->seq]);
         assert_int_equal(d->body, m->body[d->seq]);
         assert_int_equal(d->redelivered, m->redelivered[d->seq]);
         m->state[d->seq] = M_HELD;
         m->holder[d->seq] = d->consumer;
     }
+}
+
+/* The queue agrees with what the model counts; with pages, deaths may be late. */
+static void
+compare(struct fixture *f, const struct model *m)
+{
+    size_t ready = count(m, M_READY);
+
+    assert_int_equal(queue_ready(&f->queue), ready);
+    assert_int_equal(queue_unacked(&f->queue), count(m, M_HELD) + count(m, M_DEAD));
+    assert_int_equal(f->queue.plain.window.ready_bytes, ready * sizeof(uint64_t));
+    for (uint64_t seq = 1; f->store == NULL && seq < m->next; seq++)
+        assert_false(m->state[seq] == M_READY && is_expired(m, seq));
+    if (f->store == NULL)
+        assert_true(ready <= m->rules.max_length);
 }
 
 static void
@@ -535,11 +893,12 @@ get(struct fixture *f, struct model *m)
 {
     struct content content;
     bool redelivered;
-    uint64_t want = first_ready(m), seq;
+    uint64_t want, seq;
 
     switch (queue_get(&f->queue, &seq, &content, &redelivered)) {
     case QUEUE_NOTHING:
-        fail_msg("there is something");
+        hear(m, f->out);
+        assert_int_equal(first_ready(m), 0);
         return;
     case QUEUE_LATER:
         assert_non_null(f->store);
@@ -547,6 +906,9 @@ get(struct fixture *f, struct model *m)
     case QUEUE_GOT:
         break;
     }
+    hear(m, f->out);
+    want = first_ready(m);
+    assert_int_equal(delivery_count(&content), m->failures[want]);
     assert_int_equal(seq, want);
     assert_int_equal(redelivered, m->redelivered[want]);
     m->state[want] = M_HELD;
@@ -580,8 +942,9 @@ restart(struct fixture *f, struct model *m, struct consumer **consumers)
     for (size_t i = 0; i < CONSUMERS; i++)
         consumers[i] = NULL;
     for (uint64_t seq = 1; seq < m->next; seq++) {
-        if (m->state[seq] == M_HELD)
+        if (m->state[seq] == M_HELD || m->state[seq] == M_DEAD)
             m->state[seq] = M_READY;
+        m->failures[seq] = 0;
         m->redelivered[seq] |= seq < restored.delivered_mark;
     }
     init_queue(f);
@@ -616,8 +979,58 @@ disturb(struct fixture *f, struct model *m, struct consumer **consumers)
     }
     hear(m, f->out);
     queue_check(&f->queue);
-    if (queue_ready(&f->queue) != count(m, M_READY))
-        fail_msg("ready %zu, model %zu", queue_ready(&f->queue), count(m, M_READY));
+    compare(f, m);
+}
+
+/* A settle as the model has it. */
+static void
+settle_both(struct fixture *f, struct model *m, enum settle_how how, uint64_t seq)
+{
+    switch (how) {
+    case SETTLE_ACK:
+        m->state[seq] = M_GONE;
+        break;
+    case SETTLE_DISCARD:
+        m->state[seq] = m->rules.has_dead_letter_exchange ? M_DEAD : M_GONE;
+        break;
+    case SETTLE_REQUEUE:
+        if (m->rules.delivery_limit != RULE_NONE && ++m->failures[seq] > m->rules.delivery_limit) {
+            m->state[seq] = M_DEAD;
+            break;
+        }
+        m->redelivered[seq] = true;
+        m->state[seq] = M_READY;
+        break;
+    case SETTLE_UNSENT:
+        m->state[seq] = M_READY;
+        break;
+    }
+    settle(f, how, seq, seq);
+    hear(m, f->out);
+    queue_tidy(&f->queue); /* what came back may have expired: its timer is at zero */
+}
+
+static void
+bury_some(struct fixture *f, struct model *m)
+{
+    for (uint64_t seq = 1; seq < m->next; seq++)
+        if (m->state[seq] == M_DEAD && rand() % 4 == 0 && queue_bury(&f->queue, seq))
+            m->state[seq] = M_GONE; /* a reject may still wait for its page */
+}
+
+static void
+choose_rules(struct queue_rules *rules)
+{
+    *rules = queue_rules_none;
+    if (rand() % 4 == 0)
+        return;
+    rules->has_dead_letter_exchange = true;
+    if (rand() % 2 == 0)
+        rules->ttl_ms = (uint64_t)rand() % 40;
+    if (rand() % 2 == 0)
+        rules->max_length = (uint64_t)rand() % 30;
+    if (rand() % 2 == 0)
+        rules->delivery_limit = (uint64_t)rand() % 3;
 }
 
 static void
@@ -634,6 +1047,8 @@ live(unsigned seed, bool paged)
     else
         setup(&f);
     m->next = 1;
+    choose_rules(&m->rules);
+    set_rules(&f, &m->rules);
     for (int step = 0; step < 3000; step++) {
         unsigned which = (unsigned)rand() % CONSUMERS;
         struct consumer **c = &consumers[which];
@@ -648,8 +1063,18 @@ live(unsigned seed, bool paged)
             m->state[m->next] = M_READY;
             m->redelivered[m->next] = false;
             m->body[m->next] = (uint64_t)rand();
+            m->failures[m->next] = 0;
+            m->born_ms[m->next] = now_ms;
             m->next++;
-            publish(&f, m->body[m->next - 1]);
+            if (m->rules.has_dead_letter_exchange && rand() % 3 == 0) {
+                uint64_t own_ms = (uint64_t)rand() % 60;
+
+                m->expires_ms[m->next - 1] = queue_deadline(&f.queue, own_ms, now_ms);
+                publish_expiring(&f, m->body[m->next - 1], own_ms);
+            } else {
+                m->expires_ms[m->next - 1] = queue_deadline(&f.queue, RULE_NONE, now_ms);
+                publish(&f, m->body[m->next - 1]);
+            }
             break;
         case 3:
             if (*c == NULL)
@@ -667,14 +1092,9 @@ live(unsigned seed, bool paged)
             break;
         case 6:
         case 7:
-            if (seq != 0 && m->state[seq] == M_HELD) {
-                enum settle_how how = (enum settle_how)(rand() % 4);
-                bool back = how == SETTLE_REQUEUE || how == SETTLE_UNSENT;
-
-                m->state[seq] = back ? M_READY : M_GONE;
-                m->redelivered[seq] |= how == SETTLE_REQUEUE;
-                settle(&f, how, seq, seq);
-            }
+            if (seq != 0 && m->state[seq] == M_HELD)
+                settle_both(&f, m, (enum settle_how)(rand() % 4), seq);
+            bury_some(&f, m);
             break;
         default:
             if (rand() % 20 == 0) {
@@ -690,8 +1110,13 @@ live(unsigned seed, bool paged)
         }
         hear(m, f.out);
         queue_check(&f.queue);
-        assert_int_equal(queue_ready(&f.queue), count(m, M_READY));
-        assert_int_equal(queue_unacked(&f.queue), count(m, M_HELD));
+        compare(&f, m);
+        if (rand() % 4 == 0) {
+            now_ms += (uint64_t)rand() % 5;
+            queue_tidy(&f.queue); /* as its timer would */
+            hear(m, f.out);
+            compare(&f, m);
+        }
     }
     if (paged) {
         settle_disk(&f);
@@ -745,6 +1170,14 @@ main(void)
         cmocka_unit_test(higher_priorities_go_first_and_each_in_order),
         cmocka_unit_test(nothing_is_delivered_that_a_restart_would_not_flag),
         cmocka_unit_test(one_that_nobody_settles_does_not_hold_the_ring),
+        cmocka_unit_test(the_head_pays_for_what_is_too_much),
+        cmocka_unit_test(a_full_queue_refuses_when_it_is_told_to),
+        cmocka_unit_test(messages_expire_wherever_they_stand),
+        cmocka_unit_test(what_expired_on_pages_goes_page_by_page),
+        cmocka_unit_test(what_is_consumed_in_time_leaves_nothing_behind),
+        cmocka_unit_test(a_rejected_message_without_its_body_is_fetched_to_be_dead_lettered),
+        cmocka_unit_test(one_failure_too_many_is_death),
+        cmocka_unit_test(one_consumer_is_active_until_it_goes),
         cmocka_unit_test(random_lives_agree_with_the_model),
         cmocka_unit_test(random_lives_with_pages_agree_with_the_model),
     };

@@ -1,0 +1,50 @@
+/* queue_priv: what queue.c (order and consumers) and queue_life.c (limits, expiry, deaths) share.
+ */
+#ifndef BROKER_QUEUE_PRIV_H
+#define BROKER_QUEUE_PRIV_H
+
+#include "lepus/broker/queue.h"
+
+static inline uint64_t
+outer_seq(const struct backlog *backlog, uint64_t seq)
+{
+    return level_seq(backlog_id_level(backlog->id), seq);
+}
+
+/* queue.c: the lowest level that has something ready, or NULL. */
+struct backlog *queue_last_level(struct queue *queue);
+
+/* queue_life.c */
+void life_init(struct queue *queue);
+void life_fini(struct queue *queue);
+
+/* A message that expires waits from now on, in its slot. */
+void life_add_deadline(struct queue *queue, struct backlog *backlog, uint64_t seq, uint64_t at_ms);
+
+/* The first ready message, which has its slot, expired: then it is dead now. Of dated queues. */
+bool life_head_expired(struct queue *queue, struct backlog *backlog, uint64_t seq);
+
+/* A READY or UNACKED one dies. */
+void life_die(struct queue *queue, struct backlog *backlog, struct settled_run *run, uint64_t seq,
+              enum death why);
+
+/* One more delivery has failed: false when that was one too many. With a limit only. */
+bool life_may_return(struct queue *queue, uint64_t outer);
+
+/* A slot comes back READY. */
+void life_returned(struct queue *queue, struct backlog *backlog, uint64_t seq);
+
+static inline void
+life_forget_failures(struct queue *queue, uint64_t outer)
+{
+    if (queue->life.failures.count > 0)
+        idmap_remove(&queue->life.failures, outer);
+}
+
+/* content's properties with x-delivery-count, when there were failures. */
+void life_add_count(struct queue *queue, uint64_t outer, struct content *content);
+
+/* A page has come. */
+void life_loaded(struct queue *queue);
+
+#endif
