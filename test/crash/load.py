@@ -11,7 +11,7 @@ from client import Actor, Loop, Peer, ack_frame, nack_frame, publish_frames
 from ledger import DUE, Group, body_of, name_of
 
 # Is there dead-lettering in the broker? From c.dl, one of whose consumers rejects, to c.dlx.
-DEAD_LETTERING = True
+DEAD_LETTERING = False
 DEAD_ARGUMENTS = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "c.dlx"}
 
 # exchange, routing key -> queues
