@@ -754,16 +754,15 @@ what_cannot_be_read_stops_the_start(void **state)
 
 /* As a publisher may send it who knows all but the key. */
 static void
-forge(struct buf *frame, uint64_t lsn)
+forge(struct buf *frame, uint64_t lsn, uint64_t generation)
 {
     size_t at = FRAME_HEAD_LEN + 8;
 
-    for (uint64_t generation = 1; at + FRAME_HEAD_LEN <= frame->len; generation++) {
+    for (; at + FRAME_HEAD_LEN <= frame->len; at += FRAME_HEAD_LEN) {
         const struct frame_head forged = {
-            .count = 1, .generation = generation, .term = 1, .lsn = lsn, .low = lsn};
+            .count = 1, .generation = generation++, .term = 1, .lsn = lsn, .low = lsn};
 
         frame_head_encode(frame->at + at, &forged);
-        at += FRAME_HEAD_LEN;
     }
 }
 
@@ -784,6 +783,7 @@ static void
 a_body_is_not_taken_for_a_frame(void **state)
 {
     for (int rots = 0; rots < 3; rots++) {
+        struct random random = {3};
         struct journal_found found;
         struct search s;
         struct life l;
@@ -793,8 +793,8 @@ a_body_is_not_taken_for_a_frame(void **state)
         life_init(&l, 1, SEGMENT);
         assert_true(life_begin(&l));
         for (uint64_t i = 0; i < 100; i++) {
-            life_append(&l, 1500);
-            forge(journal_open_frame(l.journal), 101);
+            life_append(&l, 500 + random_below(&random, 1000));
+            forge(journal_open_frame(l.journal), 101, i / 4); /* of those to come */
             life_make_safe(&l);
             life_keep_from(&l, i < 4 ? 1 : i - 2);
         }
