@@ -13,12 +13,17 @@
  *               if EXPIRES        expires_ms u64, wall clock
  *               varint length of the body, body
  *               unless NEXT_SEQ   varint n, then n times: varint queue id, varint seq
- *             flags: SAME_HEAD 1, NEXT_SEQ 2 (one target: the last record's last queue, its seq +
- * 1), EXPIRES 4, PERSISTENT 8, REDELIVERED 16 (was delivered before it was written) SETTLE varint
- * queue id, varint n, then n times: varint first, varint last - first DELIVERED varint queue id,
- * varint seq: what is below may have been delivered STATE     varint queue id, varint length,
- * octets: all that there is to know of the queue apart from what later records say; its owner's
- * business FORGET    varint queue id: the queue is gone
+ *             flags: SAME_HEAD 1; NEXT_SEQ 2, one target: the last record's last queue, its seq
+ *             + 1; EXPIRES 4; PERSISTENT 8; REDELIVERED 16, was delivered before it was written
+ *
+ *   SETTLE    varint queue id, varint n, then n times: varint first, varint last - first
+ *
+ *   DELIVERED varint queue id, varint seq: what is below may have been delivered
+ *
+ *   STATE     varint queue id, varint length, octets: all that there is to know of the queue apart
+ *             from what later records say; its owner's business
+ *
+ *   FORGET    varint queue id: the queue is gone
  *
  * In a page's block only PUBLISH occurs, its one target being the queue itself: after the first
  * record, mostly NEXT_SEQ.

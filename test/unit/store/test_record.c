@@ -307,8 +307,8 @@ octets_that_are_no_run_end(void **state)
         uint8_t *octets = mem_alloc(len);
 
         for (size_t k = 0; k < len; k++) /* small numbers get further */
-            octets[k] = (uint8_t)(random_u64(&random) >> random_below(&random, 8) & 0xff) %
-                        (random_below(&random, 2) == 0 ? 8 : 255);
+            octets[k] = (uint8_t)((random_u64(&random) >> random_below(&random, 8) & 0xff) %
+                                  (random_below(&random, 2) == 0 ? 8 : 255));
         assert_ends(octets, len);
         free(octets);
     }
@@ -354,25 +354,23 @@ a_record_without_room_makes_the_run_bad(void **state)
 
     (void)state;
     buf_init(&buf, 90);
-    record_publish(&writer, &buf, &message, &(struct record_target){7, 1}, 1);
-    assert_false(buf.bad);
-    record_publish(&writer, &buf, &message, &(struct record_target){7, 2}, 1);
-    assert_true(buf.bad);
+    for (uint64_t seq = 1; !buf.bad; seq++) {
+        assert_true(seq < 90);
+        record_publish(&writer, &buf, &message, &(struct record_target){7, seq}, 1);
+    }
+    assert_true(buf.len > 0);
     assert_ends(buf.at, buf.len);
     buf_fini(&buf);
 }
 
-#define RUN(...)                                                                                   \
-    {                                                                                              \
-        (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__})                     \
-    }
+#define RUN(...) {__VA_ARGS__}, sizeof((uint8_t[]){__VA_ARGS__})
 #define EIGHT(x) x, x, x, x, x, x, x, x
 
 static void
 what_contradicts_itself_is_bad(void **state)
 {
     /* clang-format off */
-    static const struct { const char *what; struct view run; } rows[] = {
+    static const struct { const char *what; uint8_t run[24]; size_t len; } rows[] = {
         {"kind 0",                      RUN(0)},
         {"an unknown kind",             RUN(6, 1)},
         {"an unknown flag",             RUN(1, 32, 0, 0, 0, 0, 1, 7, 1)},
@@ -399,10 +397,10 @@ what_contradicts_itself_is_bad(void **state)
         struct record_target target;
         struct seq_range range;
 
-        record_reader_init(&reader, rows[i].run);
+        record_reader_init(&reader, (struct view){rows[i].run, rows[i].len});
         if (record_next(&reader, &record)) {
-            assert_false(record_next_target(&reader, &record, &target) &&
-                         record.kind == RECORD_PUBLISH);
+            assert_false(record.kind == RECORD_PUBLISH &&
+                         record_next_target(&reader, &record, &target));
             assert_false(record.kind == RECORD_SETTLE &&
                          record_next_range(&reader, &record, &range));
         }
