@@ -39,6 +39,11 @@ static const struct config_key keys[] = {
      "The version that clients are told: that of the RabbitMQ whose behaviour is kept."},
     {"broker", "cluster_name", KEY_STRING, OFF(broker.cluster_name), "", 0, 255, 0, NULL, NULL,
      "The cluster name that clients are told; empty: lepus@ and the machine's name."},
+    {"broker", "load_definitions", KEY_PATH, OFF(broker.load_definitions), "", 0, 1023,
+     CONFIG_LIVE, NULL, NULL,
+     "A definitions.json, of RabbitMQ or from --export-definitions, imported at start and at every "
+     "SIGHUP. It adds and changes, and never removes. An error in it stops a start, with nothing "
+     "of it kept; at SIGHUP all that is not in error is taken."},
 
     {"amqp", "listen", KEY_ADDRESSES, OFF(amqp.listen), "127.0.0.1:5672", 0, 0, 0, NULL, NULL,
      "Where AMQP is served: IPv6 in brackets, as [::1]:5672; port 0: the kernel chooses."},

@@ -1,8 +1,8 @@
 /*
  * lepusd: options, configuration, log; then the server until it ends.
  *
- * Exit status: 0 after an orderly stop, 1 when the broker could not start, 2 when the command
- * line or the configuration is wrong.
+ * Exit status: 0 after an orderly stop, 1 when the broker could not start or an export is not
+ * whole, 2 when the command line or the configuration is wrong.
  */
 #include <getopt.h>
 #include <signal.h>
@@ -15,7 +15,7 @@
 
 enum { EXIT_WRONG = 2, OPTIONS_MAX = 256, WARNINGS_MAX = 64 * 1024 };
 
-enum action { RUN, CHECK, PRINT_CONFIG, PRINT_HELP, PRINT_VERSION, COMPLAIN };
+enum action { RUN, CHECK, EXPORT, PRINT_CONFIG, PRINT_HELP, PRINT_VERSION, COMPLAIN };
 
 /* What the command line asked for, and the configuration in force. */
 struct program {
@@ -30,6 +30,7 @@ static void
 print_usage(FILE *out)
 {
     fputs("usage: lepusd [-c FILE] [-o section.key=value]... [--check]\n"
+          "       lepusd [-c FILE] [-o section.key=value]... --export-definitions\n"
           "       lepusd --version | --help | --print-config\n",
           out);
 }
@@ -44,6 +45,9 @@ print_help(void)
           "                      set one; goes before the environment (LEPUS_SECTION_KEY=value),\n"
           "                      which goes before the file\n"
           "      --check         tell the mistakes in the settings, and stop\n"
+          "      --export-definitions\n"
+          "                      print what broker.data_dir defines as definitions.json (a\n"
+          "                      broker may be running there), and stop\n"
           "      --print-config  print an INI file with every key, and stop\n"
           "      --version       print the version, and stop\n"
           "  -h, --help          print this, and stop\n"
@@ -60,9 +64,13 @@ static bool
 read_options(struct program *program, int argc, char **argv)
 {
     static const struct option longs[] = {
-        {"config", required_argument, NULL, 'c'}, {"check", no_argument, NULL, 'k'},
-        {"print-config", no_argument, NULL, 'p'}, {"version", no_argument, NULL, 'v'},
-        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
+        {"config", required_argument, NULL, 'c'},
+        {"check", no_argument, NULL, 'k'},
+        {"export-definitions", no_argument, NULL, 'e'},
+        {"print-config", no_argument, NULL, 'p'},
+        {"version", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
     };
     size_t overrides = 0;
 
@@ -80,6 +88,9 @@ read_options(struct program *program, int argc, char **argv)
             break;
         case 'k':
             program->action = CHECK;
+            break;
+        case 'e':
+            program->action = EXPORT;
             break;
         case 'p':
             program->action = PRINT_CONFIG;
@@ -143,6 +154,15 @@ check(struct program *program)
     }
     printf("%s: ok\n", program->sources.path != NULL ? program->sources.path : "settings");
     return EXIT_SUCCESS;
+}
+
+/* Of the configuration only what is wrong with it is told: standard output is the document's. */
+static int
+export_definitions(struct program *program)
+{
+    if (!config_load(&program->sources, &program->config, tell_plainly, NULL))
+        return EXIT_WRONG;
+    return server_export_definitions(&program->config);
 }
 
 static void
@@ -221,6 +241,8 @@ act(struct program *program)
         return run(program);
     case CHECK:
         return check(program);
+    case EXPORT:
+        return export_definitions(program);
     case PRINT_CONFIG:
         config_print_ini(stdout);
         return EXIT_SUCCESS;

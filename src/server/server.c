@@ -1,8 +1,8 @@
 /*
  * server: start and stop order.
  *
- *   start   data directory; metadata; topology; workers, each with its post, home and connections;
- *           messages that a former run left; listeners; threads; ready
+ *   start   data directory; metadata; topology; definitions.json; workers, each with its post,
+ *           home and connections; messages that a former run left; listeners; threads; ready
  *   stop    every connection is sent close 320 and new ones are dropped; when all have gone, or
  *           after STOP_WAIT_MS, the threads end, the metadata's writer last; then everything is
  *           freed in the reverse order
@@ -245,7 +245,8 @@ server_new(const struct config *config, struct err *err)
     take_settings(server);
     take_live_settings(server);
     if (make_signals(server, err) && open_data_dir(server, err) && load_definitions(server, err) &&
-        make_tls(server, err) && make_workers(server, err) && make_listeners(server, err))
+        server_make_definitions(server, err) && make_tls(server, err) &&
+        make_workers(server, err) && make_listeners(server, err))
         return server;
     server_free(server);
     return NULL;
@@ -351,6 +352,7 @@ reload(struct server *server)
     take_live_settings(server);
     server_reload_homes(server);
     reload_tls(server);
+    server_reload_definitions(server);
 }
 
 /* Until SIGTERM or SIGINT. */
@@ -454,6 +456,7 @@ server_free(struct server *server)
     }
     if (server->workers != NULL)
         worker_set_free(server->workers);
+    definitions_free(server->definitions);
     topology_free(server->topology);
     metadata_close(server->metadata);
     data_dir_close(&server->data_dir);

@@ -1,5 +1,5 @@
 /* server_priv: what the files of the server share: start and stop order (server.c), the homes and
- * their store (server_homes.c). */
+ * their store (server_homes.c), definitions.json (server_definitions.c). */
 #ifndef SERVER_SERVER_PRIV_H
 #define SERVER_SERVER_PRIV_H
 
@@ -7,6 +7,7 @@
 
 #include "lepus/amqp/amqp.h"
 #include "lepus/broker/recovery.h"
+#include "lepus/mgmt/definitions.h"
 #include "lepus/net/listener.h"
 #include "lepus/server/server.h"
 #include "lepus/store/data_dir.h"
@@ -25,9 +26,10 @@ struct server {
     struct data_dir data_dir;
     struct metadata *metadata;
     struct topology *topology;
-    struct recovery *recovery;    /* until it is done */
-    atomic_uint not_moved_in;     /* homes that still have something in former journals */
-    atomic_uint homes_in_trouble; /* ALARM_STORE is on while there are any */
+    struct definitions *definitions; /* who imports broker.load_definitions */
+    struct recovery *recovery;       /* until it is done */
+    atomic_uint not_moved_in;        /* homes that still have something in former journals */
+    atomic_uint homes_in_trouble;    /* ALARM_STORE is on while there are any */
     struct worker_set *workers;
     unsigned n_workers;
     struct post posts[WORKERS_MAX];
@@ -56,5 +58,10 @@ bool server_make_homes(struct server *server, struct err *err);
 bool server_start_homes(struct server *server, struct err *err);
 void server_stop_homes(struct server *server); /* after the workers */
 void server_reload_homes(struct server *server);
+
+/* server_definitions.c: before the metadata's writer runs: what broker.load_definitions names is
+ * imported and committed, or nothing of it. */
+bool server_make_definitions(struct server *server, struct err *err);
+void server_reload_definitions(struct server *server);
 
 #endif

@@ -58,7 +58,8 @@ struct config {
         char default_pass[256];
         char product[256]; /* these three: as server-properties say */
         char version[256];
-        char cluster_name[256]; /* never empty after config_load */
+        char cluster_name[256];      /* never empty after config_load */
+        char load_definitions[1024]; /* empty: none */
     } broker;
     struct {
         struct address_list listen;

@@ -30,6 +30,10 @@ struct server *server_new(const struct config *config, struct err *err);
 /* Whether the files that config names can be loaded, as far as that is known without a start. */
 bool server_check(const struct config *config, struct err *err);
 
+/* Prints what the data directory of config defines, as a definitions.json, whether a broker runs
+ * there or not; tells on standard error what JSON cannot tell. The exit status. */
+int server_export_definitions(const struct config *config);
+
 /* Once, before server_run. Without a hook SIGHUP does nothing. */
 void server_on_reload(struct server *server, server_reload *reload, void *arg);
 
