@@ -5,7 +5,7 @@
  *   flush        nothing under way: `open` becomes the batch, a job of the disk
  *   run          (disk) opens or allocates the slot if need be, writes, syncs
  *   done         the batch is safe: told; what has come meanwhile is flushed at this turn's end
- *   done, failed the slot is given up; the same batch goes to another one, RETRY_MS later
+ *   done, failed the same batch again, RETRY_MS later, where give_up_place says
  */
 #include "lepus/store/journal.h"
 
@@ -22,6 +22,7 @@
 #include "lepus/base/clock.h"
 #include "lepus/base/crc32c.h"
 #include "lepus/base/mem.h"
+#include "lepus/base/random.h"
 
 enum {
     RETRY_MS = 500,
@@ -31,11 +32,14 @@ enum {
     BAD_MAX = 4, /* slots given up before one of them is tried again */
 };
 
+/* What fails: a batch that waits to be tried again, a sync of what was called safe before. */
+enum { TROUBLE_BATCH = 1, TROUBLE_SYNC = 2 };
+
 struct slot {
     uint32_t number;
     uint64_t size;                /* of its file, as it is to be */
     uint64_t first_lsn, last_lsn; /* what is in it; first 0: nothing */
-    bool is_bad;                  /* a write or sync failed: never again */
+    bool is_bad;                  /* a write or sync failed: no more is written to it */
     bool is_preparing;            /* not to be used yet */
 
     /* The disk's: */
@@ -65,16 +69,19 @@ struct journal {
     const struct journal_ops *ops;
     void *arg;
 
+    uint64_t key;
     struct buf open; /* head's room, then records */
     uint32_t open_count;
     uint64_t lsn; /* of the open frame */
     uint64_t safe, synced, low;
-    uint64_t free_low; /* the low that a safe frame tells: slots below may be overwritten */
+    uint64_t safe_low; /* the low that the last safe frame tells */
+    uint64_t free_low; /* the low that a synced frame tells (with `never`, a safe one): slots
+                          below may be overwritten */
 
     struct batch batch;
-    bool is_writing;  /* the batch is under way, or waits to be tried again */
-    bool wants_retry; /* it waits */
-    bool is_in_trouble;
+    bool is_writing;   /* the batch is under way, or waits to be tried again */
+    bool wants_retry;  /* it waits */
+    unsigned troubles; /* TROUBLE_*; 0: none */
 
     struct slot **slots;
     size_t n_slots;
@@ -113,6 +120,7 @@ segment_head_encode(uint8_t to[SEGMENT_HEAD_SIZE], const struct segment_head *he
     put_le64(to + 16, head->generation);
     put_le64(to + 24, head->term);
     put_le64(to + 32, head->first_lsn);
+    put_le64(to + 40, head->key);
     put_le32(to + 60, crc32c(0, to, 60));
 }
 
@@ -124,6 +132,7 @@ segment_head_decode(const uint8_t from[SEGMENT_HEAD_SIZE], struct segment_head *
     out->generation = get_le64(from + 16);
     out->term = get_le64(from + 24);
     out->first_lsn = get_le64(from + 32);
+    out->key = get_le64(from + 40);
     return memcmp(from, SEGMENT_MAGIC, 8) == 0 && get_le32(from + 60) == crc32c(0, from, 60);
 }
 
@@ -135,10 +144,11 @@ frame_head_encode(uint8_t *frame, const struct frame_head *head)
     put_le32(frame + 12, head->count);
     put_le64(frame + 16, head->generation);
     put_le64(frame + 24, head->term);
-    put_le64(frame + 32, head->lsn);
-    put_le64(frame + 40, head->low);
-    put_le64(frame + 48, head->synced);
-    put_le64(frame + 56, head->wall_ms);
+    put_le64(frame + 32, head->key);
+    put_le64(frame + 40, head->lsn);
+    put_le64(frame + 48, head->low);
+    put_le64(frame + 56, head->synced);
+    put_le64(frame + 64, head->wall_ms);
     put_le32(frame + 4, crc32c(0, frame + 8, FRAME_HEAD_LEN - 8 + head->len));
 }
 
@@ -150,10 +160,11 @@ frame_head_decode(const uint8_t *at, struct frame_head *out)
     out->count = get_le32(at + 12);
     out->generation = get_le64(at + 16);
     out->term = get_le64(at + 24);
-    out->lsn = get_le64(at + 32);
-    out->low = get_le64(at + 40);
-    out->synced = get_le64(at + 48);
-    out->wall_ms = get_le64(at + 56);
+    out->key = get_le64(at + 32);
+    out->lsn = get_le64(at + 40);
+    out->low = get_le64(at + 48);
+    out->synced = get_le64(at + 56);
+    out->wall_ms = get_le64(at + 64);
     return get_le32(at) == FRAME_MAGIC;
 }
 
@@ -215,9 +226,10 @@ journal_new(const struct journal_settings *settings, struct worker *worker, stru
     journal->ops = ops;
     journal->arg = arg;
     list_init(&journal->dirty);
-    journal->lsn = journal->low = journal->free_low = settings->first_lsn;
+    journal->lsn = journal->low = journal->free_low = journal->safe_low = settings->first_lsn;
     journal->safe = journal->synced = settings->first_lsn - 1;
     journal->generation = settings->generation;
+    journal->key = random_u64();
     journal->flush = (struct worker_task){.run = on_flush, .arg = journal};
     journal->retry = (struct worker_timer){.fire = on_retry, .arg = journal};
     journal->interval = (struct worker_timer){.fire = on_interval, .arg = journal};
@@ -278,6 +290,11 @@ journal_open_frame(struct journal *journal)
 void
 journal_added(struct journal *journal)
 {
+    if (journal->open.bad) { /* to go on would be to call safe what is not there */
+        fprintf(stderr, "no memory for a frame of the journal, with %zu octets in it\n",
+                journal->open.len);
+        abort();
+    }
     if (journal->open_count++ == 0)
         schedule_flush(journal);
 }
@@ -309,7 +326,7 @@ journal_unsafe_bytes(const struct journal *journal)
 bool
 journal_is_in_trouble(const struct journal *journal)
 {
-    return journal->is_in_trouble;
+    return journal->troubles != 0;
 }
 
 void
@@ -348,20 +365,20 @@ journal_is_full(const struct journal *journal)
 static struct slot *
 find_free_slot(struct journal *journal)
 {
-    unsigned bad = 0;
+    struct slot *bad = NULL;
+    unsigned n_bad = 0;
 
     for (size_t i = 0; i < journal->n_slots; i++) {
         struct slot *slot = journal->slots[i];
 
-        if (!is_wanted(journal, slot) && !slot->is_bad && !slot->is_preparing)
+        n_bad += slot->is_bad;
+        if (is_wanted(journal, slot) || slot->is_preparing)
+            continue;
+        if (!slot->is_bad)
             return slot;
-        bad += slot->is_bad;
-        if (bad > BAD_MAX && slot->is_bad && !is_wanted(journal, slot)) {
-            slot->is_bad = false; /* a disk that fails everywhere: no more of it is taken */
-            return slot;
-        }
+        bad = slot;
     }
-    return NULL;
+    return n_bad > BAD_MAX ? bad : NULL; /* a disk that fails everywhere: no more of it is taken */
 }
 
 static struct slot *
@@ -432,6 +449,7 @@ choose_place(struct journal *journal, struct batch *batch)
                          ? SEGMENT_HEAD_SIZE + size
                          : journal->settings.segment_bytes;
         slot->first_lsn = batch->lsn;
+        slot->is_bad = false;
         journal->current = slot;
         journal->position = SEGMENT_HEAD_SIZE;
         journal->generation++;
@@ -470,6 +488,10 @@ make_slot(struct journal *journal, struct batch *batch)
         rc = slot->fd < 0 ? slot->fd : files->ops->sync_dir(files->arg, dir);
         free(path);
         free(dir);
+        if (rc != 0 && slot->fd >= 0) { /* its name is not there for good: once more, all of it */
+            files->ops->close(files->arg, slot->fd);
+            slot->fd = -1;
+        }
         if (rc != 0)
             return fail(batch, rc, "open");
     }
@@ -494,6 +516,7 @@ write_head(struct journal *journal, struct batch *batch)
         .generation = batch->generation,
         .term = journal->settings.term,
         .first_lsn = batch->lsn,
+        .key = journal->key,
     };
 
     segment_head_encode(octets, &head);
@@ -511,6 +534,7 @@ write_frame(struct journal *journal, struct batch *batch)
         .count = batch->count,
         .generation = batch->generation,
         .term = journal->settings.term,
+        .key = journal->key,
         .lsn = batch->lsn,
         .low = batch->low,
         .synced = batch->synced,
@@ -599,7 +623,7 @@ prepare_next(struct journal *journal)
     struct prepare_job *p = &journal->prepare;
 
     if (!journal->settings.prepares || p->slot != NULL || find_free_slot(journal) != NULL ||
-        journal->is_in_trouble || used_bytes(journal) >= journal->settings.limit_bytes)
+        journal->troubles != 0 || used_bytes(journal) >= journal->settings.limit_bytes)
         return;
     p->slot = add_slot(journal);
     p->slot->size = journal->settings.segment_bytes;
@@ -608,6 +632,28 @@ prepare_next(struct journal *journal)
     p->job.run = run_prepare;
     p->job.done = on_prepare_done;
     disk_submit(journal->disk, DISK_LATER, &p->job);
+}
+
+/* --- trouble --------------------------------------------------------------------------- */
+
+static void
+begin_trouble(struct journal *journal, unsigned which, const struct err *why)
+{
+    unsigned before = journal->troubles;
+
+    journal->troubles |= which;
+    if (before == 0)
+        journal->ops->trouble(journal->arg, why);
+}
+
+static void
+end_trouble(struct journal *journal, unsigned which)
+{
+    unsigned before = journal->troubles;
+
+    journal->troubles &= ~which;
+    if (before != 0 && journal->troubles == 0)
+        journal->ops->trouble(journal->arg, NULL);
 }
 
 /* --- batches --------------------------------------------------------------------------- */
@@ -697,10 +743,7 @@ batch_failed(struct journal *journal, struct batch *batch)
     err_set(&why, RESOURCE_ERROR, "journal %" PRIu32 ", slot %" PRIu32 ": %s: %s",
             journal->settings.index, batch->slot->number, batch->what, strerror(-batch->rc));
     journal->wants_retry = true;
-    if (!journal->is_in_trouble) {
-        journal->is_in_trouble = true;
-        journal->ops->trouble(journal->arg, &why);
-    }
+    begin_trouble(journal, TROUBLE_BATCH, &why);
     if (journal->worker != NULL)
         worker_timer_set(journal->worker, &journal->retry, RETRY_MS);
 }
@@ -725,9 +768,10 @@ on_batch_done(struct disk_job *job)
     }
     journal->is_writing = false;
     journal->safe = batch->lsn;
+    journal->safe_low = batch->low;
     if (batch->sync)
         journal->synced = batch->lsn;
-    if (journal->settings.sync != JOURNAL_INTERVAL)
+    if (batch->sync || journal->settings.sync == JOURNAL_NEVER)
         journal->free_low = batch->low;
     if (batch->frame.size > BUFFER_KEEP) {
         buf_fini(&batch->frame);
@@ -735,10 +779,7 @@ on_batch_done(struct disk_job *job)
     }
     buf_clear(&batch->frame);
     arm_interval(journal);
-    if (journal->is_in_trouble) {
-        journal->is_in_trouble = false;
-        journal->ops->trouble(journal->arg, NULL);
-    }
+    end_trouble(journal, batch->sync ? TROUBLE_BATCH | TROUBLE_SYNC : TROUBLE_BATCH);
     journal->ops->safe(journal->arg, journal->safe);
     if (journal->open_count > 0)
         schedule_flush(journal);
@@ -754,7 +795,24 @@ run_sync(struct disk_job *job)
     s->rc = sync_dirty(s->journal);
 }
 
-/* A failure breaks no promise that was made; the next batch notices if it lasts. */
+/* What was called safe may not be, and whether it is nobody can find out: the owner, who has it
+ * still, is asked to put it elsewhere, and told that the promise is late. */
+static void
+sync_failed(struct journal *journal, const struct sync_job *s)
+{
+    struct err why;
+
+    if (journal->current != NULL)
+        journal->current->is_bad = true;
+    err_set(&why, RESOURCE_ERROR, "journal %" PRIu32 ": fdatasync: %s", journal->settings.index,
+            strerror(-s->rc));
+    begin_trouble(journal, TROUBLE_SYNC, &why);
+    if (s->lsn >= journal->low && s->lsn >= journal->crowded_told) {
+        journal->crowded_told = s->lsn + 1;
+        journal->ops->crowded(journal->arg, s->lsn + 1);
+    }
+}
+
 static void
 on_sync_done(struct disk_job *job)
 {
@@ -762,33 +820,39 @@ on_sync_done(struct disk_job *job)
     struct journal *journal = s->journal;
 
     s->is_under_way = false;
-    if (s->rc == 0) {
-        journal->synced = s->lsn;
-        journal->free_low = s->low;
-    } else if (journal->current != NULL) {
-        journal->current->is_bad = true;
+    if (s->rc != 0) {
+        sync_failed(journal, s);
+        return;
     }
+    journal->synced = s->lsn;
+    journal->free_low = s->low;
+    end_trouble(journal, TROUBLE_SYNC);
 }
 
-static void
-on_interval(void *arg)
+void
+journal_sync_due(struct journal *journal)
 {
-    struct journal *journal = arg;
     struct sync_job *s = &journal->sync_job;
 
     worker_timer_cancel(&journal->interval);
     if (journal->synced == journal->safe)
         return; /* armed again by the next batch */
-    if (!s->is_under_way && !journal->is_writing) {
+    if (!s->is_under_way) {
         s->is_under_way = true;
         s->journal = journal;
         s->lsn = journal->safe;
-        s->low = journal->batch.low; /* told by that frame */
+        s->low = journal->safe_low;
         s->job.run = run_sync;
         s->job.done = on_sync_done;
         disk_submit(journal->disk, DISK_FIRST, &s->job);
     }
     arm_interval(journal);
+}
+
+static void
+on_interval(void *arg)
+{
+    journal_sync_due(arg);
 }
 
 void

@@ -6,8 +6,8 @@
 
 enum {
     SEGMENT_HEAD_SIZE = 64,
-    FRAME_HEAD_LEN = 64,
-    JOURNAL_VERSION = 1,
+    FRAME_HEAD_LEN = 72,
+    JOURNAL_VERSION = 2,
 };
 
 #define SEGMENT_MAGIC "LEPUSJNL"
@@ -15,12 +15,12 @@ enum {
 
 struct segment_head {
     uint32_t version, journal;
-    uint64_t generation, term, first_lsn;
+    uint64_t generation, term, first_lsn, key;
 };
 
 struct frame_head {
     uint32_t crc, len, count;
-    uint64_t generation, term, lsn, low, synced, wall_ms;
+    uint64_t generation, term, key, lsn, low, synced, wall_ms;
 };
 
 void segment_head_encode(uint8_t to[SEGMENT_HEAD_SIZE], const struct segment_head *head);
@@ -40,6 +40,9 @@ frame_size(uint64_t payload_len)
 {
     return (FRAME_HEAD_LEN + payload_len + 7) & ~(uint64_t)7;
 }
+
+/* What the timer of JOURNAL_INTERVAL does. */
+void journal_sync_due(struct journal *journal);
 
 /* DIR/journal, and in it a slot's path; malloc'd. */
 char *journal_dir(const char *dir);

@@ -3,8 +3,9 @@
  *
  *   1  the folder's files become segments, by their heads; grouped by term and journal
  *   2  each group is indexed: every good frame, by lsn. What cannot be a frame is passed over,
- * looking for the next one that is 3  from the group's low on the frames are told in order, until
- * the torn tail; gaps before it are damage
+ *      looking for the next one that is
+ *   3  the torn tail is cut off; of the rest, the frames are told in order from the group's low on,
+ *      and gaps are damage
  */
 #include <assert.h>
 #include <errno.h>
@@ -29,7 +30,7 @@ struct segment {
 };
 
 struct indexed {
-    uint64_t lsn, at;
+    uint64_t lsn, at, low;
     uint32_t segment, len;
 };
 
@@ -44,10 +45,11 @@ struct replay {
 
     struct segment *segments;
     size_t n_segments, segments_size;
+    uint64_t only; /* files of terms below were about to be unlinked, and count no more */
 
     struct indexed *index; /* of the group at hand */
     size_t n_index, index_size;
-    uint64_t low, synced; /* the highest of its frames */
+    uint64_t synced; /* the highest of its frames */
 
     uint8_t *octets; /* a whole segment */
     size_t room;
@@ -100,41 +102,43 @@ cannot_read(struct replay *r, const char *path, int rc)
     return err_set(r->err, RESOURCE_ERROR, "%s: %s", path, strerror(-rc));
 }
 
-/* The head is damaged: what frames say of themselves must do. A slot that was about to be used
- * again looks the same; its frames are old ones, and wanted no more. */
+/* journal-term-slot.log */
 static bool
-guess_head(struct replay *r, struct segment *segment)
+read_name(const char *name, uint32_t *out_journal, uint64_t *out_term)
 {
-    uint8_t *octets = mem_try((size_t)segment->size);
-    unsigned long long journal = 0, term, slot;
-    uint64_t size;
-    bool found = false;
-    int rc;
+    unsigned long long term;
+    unsigned journal, slot;
+    int end = 0;
 
-    (void)sscanf(strrchr(segment->path, '/') + 1, "%llu-%llu-%llu", &journal, &term, &slot);
-    rc =
-        octets == NULL ? -ENOMEM : read_all(r, segment->path, octets, (size_t)segment->size, &size);
-    if (rc != 0) {
-        free(octets);
-        return cannot_read(r, segment->path, rc);
-    }
-    for (uint64_t at = SEGMENT_HEAD_SIZE; at + FRAME_HEAD_LEN <= segment->size; at += 8) {
-        struct frame_head head;
+    if (sscanf(name, "%u-%llu-%u.log%n", &journal, &term, &slot, &end) != 3 || end == 0 ||
+        name[end] != '\0')
+        return false;
+    *out_journal = journal;
+    *out_term = term;
+    return true;
+}
 
-        if (get_le32(octets + at) != FRAME_MAGIC || !frame_head_decode(octets + at, &head) ||
-            head.len > segment->size - at - FRAME_HEAD_LEN || !frame_is_good(octets + at, &head) ||
-            (found && head.generation <= segment->head.generation))
-            continue;
-        found = true;
-        segment->head = (struct segment_head){.version = JOURNAL_VERSION,
-                                              .journal = (uint32_t)journal,
-                                              .generation = head.generation,
-                                              .term = head.term,
-                                              .first_lsn = head.lsn};
+/* term.only */
+static bool
+read_only_name(const char *name, uint64_t *out_term)
+{
+    unsigned long long term;
+    int end = 0;
+
+    if (sscanf(name, "%llu.only%n", &term, &end) != 1 || end == 0 || name[end] != '\0')
+        return false;
+    *out_term = term;
+    return true;
+}
+
+static void
+add_segment(struct replay *r, const struct segment *segment)
+{
+    if (r->n_segments == r->segments_size) {
+        r->segments_size = r->segments_size > 0 ? r->segments_size * 2 : 16;
+        r->segments = mem_resize(r->segments, r->segments_size * sizeof(r->segments[0]));
     }
-    segment->has_bad_head = found;
-    free(octets);
-    return found;
+    r->segments[r->n_segments++] = *segment;
 }
 
 static void
@@ -144,27 +148,107 @@ on_name(void *arg, const char *name)
     uint8_t octets[SEGMENT_HEAD_SIZE];
     struct segment segment = {0};
     size_t size = strlen(r->folder) + strlen(name) + 2;
-    size_t len = strlen(name);
+    uint32_t journal;
+    uint64_t term;
     int rc;
 
-    if (len < 4 || strcmp(name + len - 4, ".log") != 0)
+    if (read_only_name(name, &term) && term > r->only)
+        r->only = term;
+    if (!read_name(name, &journal, &term))
         return;
     segment.path = mem_alloc(size);
     snprintf(segment.path, size, "%s/%s", r->folder, name);
     rc = read_all(r, segment.path, octets, sizeof(octets), &segment.size);
-    if (rc != 0 && rc != -ENODATA)
-        cannot_read(r, segment.path, rc);
-    if (rc == 0 && !segment_head_decode(octets, &segment.head))
-        rc = guess_head(r, &segment) ? 0 : -EBADMSG;
-    if (rc != 0) { /* just made, or about to be used again */
+    if (rc == -ENODATA) { /* shorter than a head: just made */
         free(segment.path);
         return;
     }
-    if (r->n_segments == r->segments_size) {
-        r->segments_size = r->segments_size > 0 ? r->segments_size * 2 : 16;
-        r->segments = mem_resize(r->segments, r->segments_size * sizeof(r->segments[0]));
+    if (rc != 0)
+        cannot_read(r, segment.path, rc);
+    else if (!segment_head_decode(octets, &segment.head))
+        segment.has_bad_head = true;
+    if (segment.has_bad_head) {
+        segment.head = (struct segment_head){.version = JOURNAL_VERSION};
+        segment.head.journal = journal;
+        segment.head.term = term;
     }
-    r->segments[r->n_segments++] = segment;
+    add_segment(r, &segment);
+}
+
+static void
+drop_segment(struct replay *r, size_t i)
+{
+    free(r->segments[i].path);
+    r->segments[i] = r->segments[--r->n_segments];
+}
+
+/* What any healthy segment of the same journal and term says; 0: there is none. */
+static uint64_t
+key_of(const struct replay *r, const struct segment_head *head)
+{
+    for (size_t i = 0; i < r->n_segments; i++) {
+        const struct segment *other = &r->segments[i];
+
+        if (!other->has_bad_head && other->head.journal == head->journal &&
+            other->head.term == head->term)
+            return other->head.key;
+    }
+    return 0;
+}
+
+/* The head is damaged: what frames say of themselves must do, the first that is good when there is
+ * nobody else to say what the key is. A slot that was about to be used again looks the same; its
+ * frames are old ones, and wanted no more. False: nothing is in it, or *err says why. */
+static bool
+guess_head(struct replay *r, struct segment *segment)
+{
+    uint8_t *octets = mem_try((size_t)segment->size);
+    struct segment_head *guess = &segment->head;
+    struct frame_head head;
+    uint64_t size;
+    bool found = false;
+    int rc;
+
+    rc =
+        octets == NULL ? -ENOMEM : read_all(r, segment->path, octets, (size_t)segment->size, &size);
+    guess->key = key_of(r, guess);
+    for (uint64_t at = SEGMENT_HEAD_SIZE; rc == 0 && at + FRAME_HEAD_LEN <= segment->size;
+         at += 8) {
+        if (!frame_head_decode(octets + at, &head) || head.term != guess->term ||
+            (guess->key != 0 && head.key != guess->key) ||
+            (found && head.generation <= guess->generation) ||
+            head.len > segment->size - at - FRAME_HEAD_LEN || !frame_is_good(octets + at, &head))
+            continue;
+        found = true;
+        guess->key = head.key;
+        guess->generation = head.generation;
+        guess->first_lsn = head.lsn;
+    }
+    free(octets);
+    return rc == 0 ? found : cannot_read(r, segment->path, rc);
+}
+
+static void
+guess_heads(struct replay *r)
+{
+    for (size_t i = 0; i < r->n_segments && !r->is_unreadable;) {
+        if (r->segments[i].has_bad_head && !guess_head(r, &r->segments[i]))
+            drop_segment(r, i);
+        else
+            i++;
+    }
+}
+
+/* Left behind by journal_drop_former. */
+static void
+drop_former_segments(struct replay *r)
+{
+    for (size_t i = 0; i < r->n_segments;) {
+        if (r->segments[i].head.term < r->only)
+            drop_segment(r, i);
+        else
+            i++;
+    }
 }
 
 static int
@@ -212,7 +296,8 @@ frame_at(const struct replay *r, const struct segment *segment, uint64_t at, str
     if (segment->size - at < FRAME_HEAD_LEN || !frame_head_decode(r->octets + at, out))
         return false;
     return out->generation == segment->head.generation && out->term == segment->head.term &&
-           out->len <= segment->size - at - FRAME_HEAD_LEN && frame_is_good(r->octets + at, out);
+           out->key == segment->head.key && out->len <= segment->size - at - FRAME_HEAD_LEN &&
+           frame_is_good(r->octets + at, out);
 }
 
 static void
@@ -222,9 +307,7 @@ add_frame(struct replay *r, uint32_t segment, uint64_t at, const struct frame_he
         r->index_size = r->index_size > 0 ? r->index_size * 2 : 256;
         r->index = mem_resize(r->index, r->index_size * sizeof(r->index[0]));
     }
-    r->index[r->n_index++] = (struct indexed){head->lsn, at, segment, head->len};
-    if (head->low > r->low)
-        r->low = head->low;
+    r->index[r->n_index++] = (struct indexed){head->lsn, at, head->low, segment, head->len};
     if (head->synced > r->synced)
         r->synced = head->synced;
 }
@@ -240,7 +323,7 @@ index_segment(struct replay *r, uint32_t i)
     for (uint64_t at = SEGMENT_HEAD_SIZE; at + FRAME_HEAD_LEN <= segment->size;) {
         struct frame_head head;
 
-        if (get_le32(r->octets + at) != FRAME_MAGIC || !frame_at(r, segment, at, &head)) {
+        if (!frame_at(r, segment, at, &head)) {
             bad = bad != 0 ? bad : at;
             at += 8;
             continue;
@@ -268,32 +351,62 @@ compare_indexed(const void *a, const void *b)
 
 /* --- damage ---------------------------------------------------------------------------- */
 
-static void
-quarantine(struct replay *r, const struct segment *segment)
+static int
+copy_segment(struct replay *r, const struct segment *segment, const char *path)
 {
     const struct file_system *files = r->files;
-    size_t size = strlen(r->dir) + 128;
-    char *path = mem_alloc(size);
-    struct iovec iov;
-    uint8_t *copy = NULL;
-    uint64_t got = 0;
-    int fd;
+    uint8_t *octets = mem_try((size_t)segment->size);
+    struct iovec iov = {octets, (size_t)segment->size};
+    uint64_t size;
+    int rc = octets == NULL ? -ENOMEM : read_all(r, segment->path, octets, iov.iov_len, &size);
+    int fd = rc != 0 ? rc : files->ops->open(files->arg, path, FILE_CREATE);
 
-    snprintf(path, size, "%s/quarantine", r->dir);
-    (void)files->ops->make_dir(files->arg, path);
-    snprintf(path, size, "%s/quarantine/%s.%" PRIu64, r->dir, strrchr(segment->path, '/') + 1,
-             segment->head.generation);
-    fd = files->ops->open(files->arg, path, FILE_READ);
-    if (fd < 0 && (copy = mem_try((size_t)segment->size)) != NULL &&
-        read_all(r, segment->path, copy, (size_t)segment->size, &got) == 0) {
-        fd = files->ops->open(files->arg, path, FILE_CREATE);
-        iov = (struct iovec){copy, (size_t)segment->size};
-        if (fd >= 0 && files->ops->write(files->arg, fd, &iov, 1, 0) != 0)
-            r->tell(r->arg, true, "the damaged segment could not be copied into quarantine");
-    }
-    if (fd >= 0)
+    if (fd >= 0) {
+        rc = files->ops->write(files->arg, fd, &iov, 1, 0);
+        rc = rc != 0 ? rc : files->ops->sync(files->arg, fd);
         files->ops->close(files->arg, fd);
-    free(copy);
+    }
+    free(octets);
+    return fd < 0 ? fd : rc;
+}
+
+static bool
+is_kept(struct replay *r, const struct segment *segment, const char *path)
+{
+    const struct file_system *files = r->files;
+    int fd = files->ops->open(files->arg, path, FILE_READ);
+    int64_t size = -1;
+
+    if (fd >= 0) {
+        size = files->ops->size(files->arg, fd);
+        files->ops->close(files->arg, fd);
+    }
+    return size == (int64_t)segment->size;
+}
+
+/* Says in what became of the file, for the report. */
+static void
+quarantine(struct replay *r, const struct segment *segment, char *what, size_t size)
+{
+    const struct file_system *files = r->files;
+    size_t room = strlen(r->dir) + 128;
+    char *folder = mem_alloc(room), *path = mem_alloc(room);
+    int rc = 0;
+
+    snprintf(folder, room, "%s/quarantine", r->dir);
+    snprintf(path, room, "%s/%s.%" PRIu64, folder, strrchr(segment->path, '/') + 1,
+             segment->head.generation);
+    if (!is_kept(r, segment, path)) {
+        rc = files->ops->make_dir(files->arg, folder);
+        rc = rc != 0 ? rc : copy_segment(r, segment, path);
+        rc = rc != 0 ? rc : files->ops->sync_dir(files->arg, folder);
+        rc = rc != 0 ? rc : files->ops->sync_dir(files->arg, r->dir);
+    }
+    if (rc == 0)
+        snprintf(what, size, "the file is kept in %s", folder);
+    else
+        snprintf(what, size, "the file could not be kept in %s: %s", folder, strerror(-rc));
+    free(folder);
     free(path);
 }
 
@@ -301,12 +414,11 @@ quarantine(struct replay *r, const struct segment *segment)
 static void
 report_head(struct replay *r, const struct segment *segment)
 {
-    char line[1024];
+    char line[1024], what[512];
 
-    snprintf(line, sizeof(line),
-             "%s: damaged at octet 0: its head; its frames are used; the file is kept in "
-             "%s/quarantine",
-             segment->path, r->dir);
+    quarantine(r, segment, what, sizeof(what));
+    snprintf(line, sizeof(line), "%s: damaged at octet 0: its head; its frames are used; %s",
+             segment->path, what);
     r->tell(r->arg, true, line);
 }
 
@@ -314,6 +426,8 @@ report_head(struct replay *r, const struct segment *segment)
 static void
 report_gap(struct replay *r, size_t group, size_t group_end, uint64_t first, uint64_t last)
 {
+    char what[512];
+
     for (size_t i = group; i < group_end; i++) {
         const struct segment *segment = &r->segments[i];
 
@@ -321,11 +435,10 @@ report_gap(struct replay *r, size_t group, size_t group_end, uint64_t first, uin
             continue;
         if (i + 1 < group_end && r->segments[i + 1].head.first_lsn <= first)
             continue;
+        quarantine(r, segment, what, sizeof(what));
         tell(r, true,
-             "%s: damaged at octet %" PRIu64 ": frames %" PRIu64 " to %" PRIu64
-             " are lost; the file is kept in %s/quarantine",
-             segment->path, segment->bad_at, first, last, r->dir);
-        quarantine(r, segment);
+             "%s: damaged at octet %" PRIu64 ": frames %" PRIu64 " to %" PRIu64 " are lost; %s",
+             segment->path, segment->bad_at, first, last, what);
         return;
     }
     tell(r, true,
@@ -345,11 +458,12 @@ tell_frame(struct replay *r, const struct indexed *at)
     if (!load(r, at->segment))
         return false;
     if (!frame_at(r, segment, at->at, &head))
-        return true; /* it was there a moment ago: the disk is failing */
-    if (segment->has_bad_head) {
-        segment->has_bad_head = false; /* said once */
+        return err_set(r->err, RESOURCE_ERROR,
+                       "%s: what is at octet %" PRIu64 " changes from one reading to the next",
+                       segment->path, at->at);
+    if (segment->has_bad_head && at->lsn <= r->synced) { /* else it was never there */
+        segment->has_bad_head = false;                   /* said once */
         report_head(r, segment);
-        quarantine(r, segment);
     }
     frame = (struct journal_frame){
         .journal = segment->head.journal,
@@ -360,45 +474,69 @@ tell_frame(struct replay *r, const struct indexed *at)
         .payload = view_of(r->octets + at->at + FRAME_HEAD_LEN, head.len),
     };
     r->found->bytes += head.len;
-    if (head.lsn > r->found->lsn)
-        r->found->lsn = head.lsn;
     return r->each(r->arg, &frame, r->err);
+}
+
+/*
+ * How many of the index are to be believed. What low says holds when everything from there on is
+ * there; a frame that is missing above low and was not synced takes along what follows it, until
+ * one says that nothing below it is needed. (With `interval` and `never`, slots are overwritten and
+ * frames told of low before everything up to there was synced.)
+ */
+static size_t
+cut_torn_tail(struct replay *r, const struct segment *segment, uint64_t *out_low)
+{
+    uint64_t expected = 0, missing = 0, low = 0; /* missing: the last that is, unsynced */
+    size_t n = 0;
+
+    for (size_t i = 0; i < r->n_index; i++) {
+        const struct indexed *at = &r->index[i];
+
+        if (at->lsn > expected && at->lsn - 1 > r->synced)
+            missing = at->lsn - 1;
+        expected = at->lsn + 1;
+        if (at->low > low)
+            low = at->low;
+        if (missing >= low && missing > 0)
+            continue;
+        n = i + 1;
+        *out_low = low;
+    }
+    if (n < r->n_index)
+        tell(r, false, "%s: journal %" PRIu32 " ends torn: of %zu frames %zu are dropped",
+             r->folder, segment->head.journal, r->n_index, r->n_index - n);
+    return n;
 }
 
 /* One journal of one term. */
 static bool
 replay_group(struct replay *r, size_t group, size_t group_end)
 {
-    uint64_t expected;
+    uint64_t expected = 0;
+    size_t n;
 
     r->n_index = 0;
-    r->low = r->synced = 0;
+    r->synced = 0;
     for (size_t i = group; i < group_end; i++)
         if (!index_segment(r, (uint32_t)i))
             return false;
     if (r->n_index > 1)
         qsort(r->index, r->n_index, sizeof(r->index[0]), compare_indexed);
-    expected = r->low;
-    for (size_t i = 0; i < r->n_index; i++) {
+    /* an lsn that was dropped is not given out again in this directory */
+    if (r->n_index > 0 && r->index[r->n_index - 1].lsn > r->found->lsn)
+        r->found->lsn = r->index[r->n_index - 1].lsn;
+    n = cut_torn_tail(r, &r->segments[group], &expected);
+    for (size_t i = 0; i < n; i++) {
         const struct indexed *at = &r->index[i];
 
         if (at->lsn < expected)
             continue; /* wanted no more, or written twice */
-        if (at->lsn > expected && expected > r->synced) {
-            tell(r, false,
-                 "%s: journal %" PRIu32 " ends torn: frames from %" PRIu64 " on are dropped",
-                 r->folder, r->segments[group].head.journal, expected);
-            break;
-        }
         if (at->lsn > expected)
             report_gap(r, group, group_end, expected, at->lsn - 1);
         if (!tell_frame(r, at))
             return false;
         expected = at->lsn + 1;
     }
-    /* an lsn that was dropped is not given out again in this directory */
-    if (r->n_index > 0 && r->index[r->n_index - 1].lsn > r->found->lsn)
-        r->found->lsn = r->index[r->n_index - 1].lsn;
     return true;
 }
 
@@ -441,6 +579,8 @@ journal_replay(const char *dir, const struct file_system *files, journal_each *e
     rc = files->ops->list_dir(files->arg, r.folder, on_name, &r);
     if (rc != 0 && rc != -ENOENT)
         ok = err_set(err, INTERNAL_ERROR, "%s: %s", r.folder, strerror(-rc));
+    drop_former_segments(&r);
+    guess_heads(&r);
     if (r.n_segments > 1)
         qsort(r.segments, r.n_segments, sizeof(r.segments[0]), compare_segments);
     ok = ok && !r.is_unreadable && check_versions(&r);
@@ -466,26 +606,86 @@ struct drop {
     const char *folder;
     const struct file_system *files;
     uint64_t term;
+    size_t n; /* files that are to go */
     int rc;
 };
+
+static int
+unlink_in(const struct drop *drop, const char *name)
+{
+    size_t size = strlen(drop->folder) + strlen(name) + 2;
+    char *path = mem_alloc(size);
+    int rc;
+
+    snprintf(path, size, "%s/%s", drop->folder, name);
+    rc = drop->files->ops->unlink(drop->files->arg, path);
+    free(path);
+    return rc;
+}
+
+static bool
+is_former(const struct drop *drop, const char *name)
+{
+    uint32_t journal;
+    uint64_t term;
+
+    return (read_name(name, &journal, &term) || read_only_name(name, &term)) && term < drop->term;
+}
+
+static void
+count_name(void *arg, const char *name)
+{
+    struct drop *drop = arg;
+
+    drop->n += is_former(drop, name);
+}
 
 static void
 drop_name(void *arg, const char *name)
 {
     struct drop *drop = arg;
-    unsigned long long journal, term, slot;
-    int end = 0;
-    size_t size = strlen(drop->folder) + strlen(name) + 2;
-    char *path;
 
-    if (sscanf(name, "%llu-%llu-%llu.log%n", &journal, &term, &slot, &end) != 3 || end == 0 ||
-        name[end] != '\0' || term >= drop->term)
-        return;
-    path = mem_alloc(size);
+    if (drop->rc == 0 && is_former(drop, name))
+        drop->rc = unlink_in(drop, name);
+}
+
+static int
+make_marker(const struct drop *drop, const char *name)
+{
+    const struct file_ops *ops = drop->files->ops;
+    size_t size = strlen(drop->folder) + strlen(name) + 2;
+    char *path = mem_alloc(size);
+    int fd;
+
     snprintf(path, size, "%s/%s", drop->folder, name);
-    if (drop->rc == 0)
-        drop->rc = drop->files->ops->unlink(drop->files->arg, path);
+    fd = ops->open(drop->files->arg, path, FILE_CREATE);
     free(path);
+    if (fd < 0)
+        return fd;
+    ops->close(drop->files->arg, fd);
+    return ops->sync_dir(drop->files->arg, drop->folder);
+}
+
+static int
+drop_all(struct drop *drop)
+{
+    const struct file_ops *ops = drop->files->ops;
+    char marker[64];
+    int rc = ops->list_dir(drop->files->arg, drop->folder, count_name, drop);
+
+    if (rc != 0 || drop->n == 0)
+        return rc == -ENOENT ? 0 : rc;
+    snprintf(marker, sizeof(marker), "%" PRIu64 ".only", drop->term);
+    rc = make_marker(drop, marker);
+    if (rc == 0)
+        rc = ops->list_dir(drop->files->arg, drop->folder, drop_name, drop);
+    if (rc == 0)
+        rc = drop->rc;
+    if (rc == 0)
+        rc = ops->sync_dir(drop->files->arg, drop->folder); /* or a power cut brings some back */
+    if (rc == 0)
+        (void)unlink_in(drop, marker); /* one that stays does no harm, and goes with the next */
+    return rc;
 }
 
 bool
@@ -493,12 +693,9 @@ journal_drop_former(const char *dir, const struct file_system *files, uint64_t t
                     struct err *err)
 {
     char *folder = journal_dir(dir);
-    struct drop drop = {folder, files, term, 0};
-    int rc = files->ops->list_dir(files->arg, folder, drop_name, &drop);
+    struct drop drop = {folder, files, term, 0, 0};
+    int rc = drop_all(&drop);
 
-    rc = rc != 0 && rc != -ENOENT ? rc : drop.rc;
-    if (rc == 0)
-        rc = files->ops->sync_dir(files->arg, folder); /* or a power cut brings them back */
     if (rc != 0)
         err_set(err, INTERNAL_ERROR, "%s: %s", folder, strerror(-rc));
     free(folder);

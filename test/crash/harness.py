@@ -128,6 +128,8 @@ class Session:
             except (OSError, AssertionError):
                 if not dies():
                     raise
+                self.broker.process.wait(PATIENCE_S)  # it is gone before all were there
+                context.killed = True
             deadline = time.monotonic() + PATIENCE_S
             while not context.killed:
                 before = count

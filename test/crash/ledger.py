@@ -73,7 +73,7 @@ class Message:
 
 
 class Copy:
-    __slots__ = ("message", "queue", "seen", "out", "leaving", "origin")
+    __slots__ = ("message", "queue", "seen", "out", "leaving", "origin", "is_again")
 
     def __init__(self, message, queue):
         self.message, self.queue = message, queue
@@ -81,6 +81,7 @@ class Copy:
         self.out = False      # and has it still, as far as this life of the broker goes
         self.leaving = False  # True; or MAYBE_BACK
         self.origin = None    # the copy in the queue from which it was dead-lettered
+        self.is_again = False  # a former death of it has, or may have, brought one here already
 
 
 class Ledger:
@@ -210,9 +211,13 @@ class Ledger:
         self.counted["acked"] += 1
 
     def dead_lettered(self, copy, queue):
-        """A reject is sent that moves it. Until that is certain it is here or there, or both."""
+        """A reject is sent that moves it: at least once. It leaves its queue when it is safe in the
+        other one, which nobody is told of: it is here or there, or both."""
+        number = copy.message.number
         twin = Copy(copy.message, queue)
         twin.origin = copy
+        twin.is_again = number in self.live[queue] or number in self.dead[queue]
+        self.dead[queue].discard(number)
         copy.leaving, copy.out = True, False
         self.live[queue][copy.message.number] = twin
         self.counted["dead-lettered"] += 1
@@ -264,7 +269,8 @@ class Ledger:
             if copy is None:
                 continue
             if number in there:
-                self.problem("there twice", f"{queue}: {told(number)}")
+                if not copy.is_again:
+                    self.problem("there twice", f"{queue}: {told(number)}")
                 continue
             if last.get(number >> 32, -1) >= number and queue not in self.unordered:
                 self.problem("out of order after the restart", f"{queue}: {told(number)} after "

@@ -10,8 +10,7 @@ import amqp
 from client import Actor, Loop, Peer, ack_frame, nack_frame, publish_frames
 from ledger import DUE, Group, body_of, name_of
 
-# Is there dead-lettering in the broker? From c.dl, one of whose consumers rejects, to c.dlx.
-DEAD_LETTERING = False
+# From c.dl, one of whose consumers rejects, to c.dlx.
 DEAD_ARGUMENTS = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "c.dlx"}
 
 # exchange, routing key -> queues
@@ -20,6 +19,7 @@ ROUTES = {
     ("", "c.q1"): ("c.q1",),  # acked many at once, in transactions
     ("", "c.q2"): ("c.q2",),  # two consumers, of which each gives some back
     ("", "c.q3"): ("c.q3",),  # nobody consumes
+    ("", "c.dl"): ("c.dl",),
     ("", "c.t0"): ("c.t0",),
     ("", "c.t1"): ("c.t1",),
     ("c.fan", "any"): ("c.f0", "c.f1", "c.f2"),
@@ -28,14 +28,10 @@ ROUTES = {
     ("", "c.deep"): ("c.deep",),
 }
 PLAIN = [("", "c.q0"), ("", "c.q1"), ("", "c.q2"), ("", "c.q3"), ("c.fan", "any"),
-         ("c.topic", "a.c"), ("c.topic", "a.b")]
+         ("c.topic", "a.c"), ("c.topic", "a.b"), ("", "c.dl")]
 IN_TX = [("", "c.t0"), ("", "c.t1"), ("c.fan", "any"), ("c.topic", "a.b")]
 DEEP = [("", "c.deep")]
-QUEUES = sorted({q for queues in ROUTES.values() for q in queues})
-if DEAD_LETTERING:
-    ROUTES["", "c.dl"] = ("c.dl",)
-    PLAIN.append(("", "c.dl"))
-    QUEUES += ["c.dl", "c.dlx"]
+QUEUES = [*sorted({q for queues in ROUTES.values() for q in queues}), "c.dlx"]
 LIVES = ("c.l0", "c.l1")  # are declared, filled, purged, deleted
 SLOTS = 12                # of each kind of definition that comes and goes
 
@@ -240,9 +236,7 @@ class Consumer(Sender):
                     ledger.requeued(self.have.pop(tag))
                 elif self.style == "reject" and rng.random() < 0.5:
                     self.peer.send(nack_frame(self.channel, tag, False, False))
-                    copy = self.have.pop(tag)
-                    ledger.dead_lettered(copy, "c.dlx")
-                    self.unsure.append(copy)
+                    ledger.dead_lettered(self.have.pop(tag), "c.dlx")
                 elif rng.random() < 0.9:  # some are left for long
                     self.peer.send(ack_frame(self.channel, tag, False))
                     self.settle((tag,))
@@ -461,7 +455,6 @@ def staff(loop, context, host, port, deep=True):
                      for _ in range(3)]
     if deep:
         crews[1].append(Publisher(context, 200, DEEP, sizes=((900, 2000, 1),), transient=0))
-    if DEAD_LETTERING:
         context.ledger.unordered.add("c.dlx")
         crews[3].append(Consumer(context, "c.dl", "reject"))
     actors = []

@@ -32,8 +32,10 @@ BUGS = {
     "shrug": "a turn that cannot be written is confirmed all the same",
     "transient": "transient messages are kept",
     "deletes": "the end of a queue is not written down",
+    "letters": "what is rejected is gone",
 }
 BUG = os.environ.get("LEPUS_TOY_BUG", "")
+DEAD_LETTERS = {"c.dl": "c.dlx"}  # queue -> where what is rejected there goes, as the load asks for
 assert BUG == "" or BUG in BUGS
 
 TABLES = """
@@ -218,6 +220,14 @@ class Toy:
             if self.queues.get(queue.name) is queue:
                 self.put(queue.name, message)
 
+    def reject(self, channel, tags):
+        for tag in tags:
+            queue, message = channel.unacked[tag]
+            if queue.name in DEAD_LETTERS and BUG != "letters":
+                self.enqueue(message.exchange, message.key, message.props, message.body,
+                             {DEAD_LETTERS[queue.name]})
+        self.ack(channel, tags)
+
     # -- methods --
 
     def handle(self, c, number, f):
@@ -264,7 +274,7 @@ class Toy:
         elif name in ("basic.ack", "basic.nack"):
             tags = [t for t in ch.unacked if t <= f.delivery_tag] if f.multiple \
                 else [f.delivery_tag]
-            act = self.ack if name == "basic.ack" else self.requeue
+            act = self.ack if name == "basic.ack" else self.requeue if f.requeue else self.reject
             if ch.tx is None:
                 act(ch, tags)
             else:

@@ -25,30 +25,40 @@
  * A frame larger than a segment gets a file of its own size, which is cut back when it is used
  * again. All numbers little-endian. Every checksum is CRC32C.
  *
- *   segment   64 octets: magic "LEPUSJNL" u64, version u32 = 1, journal u32, generation u64 (grows
- *             with every use of any slot of this journal), term u64, first_lsn u64, reserved 20,
- *             crc u32 of what precedes it
+ *   segment   64 octets: magic "LEPUSJNL" u64, version u32 = 2, journal u32, generation u64 (grows
+ *             with every use of any slot of this journal), term u64, first_lsn u64, key u64 (drawn
+ *             by lot for each journal of each term), reserved 12, crc u32 of what precedes it
  *   frame     from octet 64 on, one after the other, each padded with zeroes to 8:
  *             magic u32 "LJF1", crc u32 of all that follows up to the payload's end, payload_len
- *             u32, count u32 of records, generation u64, term u64, lsn u64, low u64, synced u64
- *             (the last lsn known to be synced when this was written), wall_ms u64, payload
+ *             u32, count u32 of records, generation u64, term u64, key u64, lsn u64, low u64,
+ *             synced u64 (the last lsn known to be synced when this was written), wall_ms u64,
+ *             payload
+ *
+ * A reader looks for frames everywhere behind a segment's last one, or behind damage: in octets
+ * that some publisher chose. Nobody outside knows the key, so nobody can write a body that is
+ * taken for a frame.
  *
  * A crash can leave: a header whose crc fails (that slot was about to be used: empty); frames of a
  * former generation behind the last one (their generation tells); a torn last frame (its crc
- * fails). Frames are read in order of lsn. One that is missing, with later ones there, is a torn
- * tail when its lsn is above the highest `synced` of any frame: all from there on is dropped, since
- * no promise was made. Otherwise something rotted: it is reported with file and offset, the
- * segment is copied into the folder `quarantine`, and what follows is used. An lsn that comes twice
- * (a batch written again after a failed sync) counts once.
+ * fails). Frames are read in order of lsn. One that is missing above low, with later ones there, is
+ * a torn tail when its lsn is above the highest `synced` of any frame: all from there on is
+ * dropped, what it says of low too, since no promise was made. Otherwise something rotted: it is
+ * reported with file and offset, the segment is copied into the folder `quarantine`, and what
+ * follows is used. An lsn that comes twice (a batch written again after a failed sync) counts once.
  *
  * Term: grows by one each time the data directory is opened for writing. A journal never appends
  * to segments of a former term; these are read once at the start and unlinked when the owner has
- * moved what lives in them (journal_drop_former).
+ * moved what lives in them (journal_drop_former). A crash meanwhile may leave any of them, with
+ * holes that look like damage: so before the first goes a file `<term>.only` says that what is of
+ * terms below counts no more, and goes last.
  *
- * Trouble. When a write or sync fails, the segment is abandoned (never synced again and believed),
- * ops.trouble is told once, and the same batch is tried again in another slot, RETRY_MS later,
- * until it works: then ops.trouble(NULL). Meanwhile nothing becomes safe, and nothing is lost: it
- * is the owner's to stop taking what would wait here.
+ * Trouble. When a sync fails, or a write with EIO, the segment is abandoned (never synced again and
+ * believed) and the same batch is tried in another slot; after another failed write (there is no
+ * room), in the same place. ops.trouble is told once, and trials go on every RETRY_MS until one
+ * works: then ops.trouble(NULL). Meanwhile nothing becomes safe, and nothing is lost: it is the
+ * owner's to stop taking what would wait here. With `interval`, what a failed sync was to secure
+ * has been called safe before: ops.trouble is told until a sync works, and ops.crowded asks the
+ * owner to put everything up to there elsewhere.
  */
 #ifndef LEPUS_STORE_JOURNAL_H
 #define LEPUS_STORE_JOURNAL_H
