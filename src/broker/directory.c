@@ -200,7 +200,7 @@ topology_declare_queue(struct vhost *vhost, const struct queue_spec *spec, uint6
             return QUEUE_FAILED;
         generate_name(room);
         wanted.name = view_of(room, GENERATED_LEN);
-    } else if (name_is_reserved(wanted.name)) {
+    } else if (name_is_reserved(wanted.name) && !spec->may_be_reserved) {
         err_set(err, ACCESS_REFUSED, "queue name '" VIEW_FMT "' contains reserved prefix 'amq.*'",
                 VIEW_ARG(wanted.name));
         return QUEUE_FAILED;

@@ -814,6 +814,7 @@ take_queue(struct import *in, const json_t *object)
         .name = take_name(in, object, "name", NULL),
         .durable = take_flag(in, object, "durable", true),
         .auto_delete = take_flag(in, object, "auto_delete", false),
+        .may_be_reserved = true,
         .arguments = take_arguments(in, object),
     };
     struct queue_found found = {0};
@@ -980,6 +981,24 @@ take_the_vhost(struct import *in)
     in->counts->objects += !in->is_bad;
 }
 
+static size_t
+count(const struct import *in, const char *section)
+{
+    return json_array_size(json_object_get(in->document, section));
+}
+
+static bool
+reserve_ids(struct import *in)
+{
+    struct err err;
+
+    if (topology_reserve_ids(in->definitions->topology, count(in, "vhosts") + 1,
+                             count(in, "exchanges") + count(in, "queues"), &err))
+        return true;
+    say(in, DEFINITIONS_ERROR, "%s", err.text);
+    return false;
+}
+
 static void
 take_document(struct import *in)
 {
@@ -1028,10 +1047,9 @@ definitions_import(struct definitions *definitions, struct view document, defini
     buf_init(&in.tags, DEFINITIONS_BYTES_MAX);
     buf_init(&in.others, DEFINITIONS_BYTES_MAX);
     parsed = parse(&in, document);
-    if (json_is_object(parsed)) {
-        in.document = parsed;
+    in.document = parsed;
+    if (json_is_object(parsed) && reserve_ids(&in))
         take_document(&in);
-    }
     json_decref(parsed);
     buf_fini(&in.arguments);
     buf_fini(&in.tags);

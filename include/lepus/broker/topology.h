@@ -57,6 +57,11 @@ unsigned topology_worker_of(const struct topology *topology, uint32_t shard);
  * then, as who finds that a thing is gone already. */
 uint64_t topology_last_ticket(struct topology *topology);
 
+/* Before many things are made at once: ids for `vhosts` and `others` more, which otherwise are
+ * asked for in portions, on the way, and run out when they go faster than a disk writes. Waits for
+ * the disk where that is needed: not for a worker. Before the start all that waits is committed. */
+bool topology_reserve_ids(struct topology *topology, size_t vhosts, size_t others, struct err *err);
+
 /* --- vhosts ---------------------------------------------------------------------------- */
 
 /* NULL when there is none of that name. */
@@ -114,6 +119,7 @@ struct queue_ref {
 struct queue_spec {
     struct view name; /* "": named by the server, amq.gen-... */
     bool durable, auto_delete, exclusive;
+    bool may_be_reserved;  /* amq.* is fine: an import brings back what a server once named */
     struct view arguments; /* a checked table */
 };
 
