@@ -79,6 +79,16 @@ consume_direct(struct channel *ch, const struct basic_consume *m, struct view ta
 }
 
 static bool
+may_have_one_more(const struct channel *ch, struct err *err)
+{
+    uint32_t max =
+        limits_settings(topology_limits(ch->conn->amqp->topology))->consumers_per_channel;
+
+    return max == 0 || ch->consumers.count < max ||
+           err_set(err, NOT_ALLOWED, "reached maximum (%u) of consumers per channel", max);
+}
+
+static bool
 read_priority(struct channel *ch, struct view arguments, struct view queue, int32_t *out,
               struct err *err)
 {
@@ -109,6 +119,8 @@ channel_handle_basic_consume(struct channel *ch, const union method_args *args, 
     struct view name, tag;
     char made[64];
 
+    if (!may_have_one_more(ch, err))
+        return false;
     if (!choose_tag(ch, m->consumer_tag, made, &tag, err))
         return false;
     if (view_equal(m->queue, VIEW_LIT(DIRECT_NAME)))

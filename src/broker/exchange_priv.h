@@ -47,6 +47,7 @@ struct exchange {
     const struct exchange_type *type;
     void *index;
     struct list from, to;  /* bindings from it, bindings to it */
+    size_t n_from;         /* bindings from it */
     struct list condemned; /* while its deletion waits: see exchange_remove */
     bool durable, auto_delete, internal, predeclared;
     bool has_alternate;

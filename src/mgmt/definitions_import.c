@@ -55,7 +55,8 @@ definitions_new(struct topology *topology, struct metadata *metadata, struct err
     definitions->topology = topology;
     definitions->metadata = metadata;
     map_init(&definitions->users);
-    if (metadata_walk(metadata, METADATA_users, load_user, definitions, err))
+    if (metadata_walk(metadata, METADATA_users, load_user, definitions, err) &&
+        definitions_apply_all(topology, metadata, err))
         return definitions;
     definitions_free(definitions);
     return NULL;

@@ -133,9 +133,24 @@ take_algorithm(struct import *in, const json_t *object)
     return name;
 }
 
+/* Whole numbers, and none but these. */
+static void
+check_limits(struct import *in, const json_t *object, const char *const *known)
+{
+    const char *name;
+    json_t *value;
+
+    json_object_foreach((json_t *)(uintptr_t)object, name, value)
+    {
+        if (is_one_of(name, strlen(name), known) && !json_is_integer(value))
+            say_unlike(in, name, "a whole number", value);
+    }
+}
+
 static const char *const user_columns[] = {"name", "password_hash", "hashing_algorithm",
                                            "tags", "limits",        NULL};
 static const char *const no_names[] = {NULL};
+static const char *const user_limits[] = {"max-connections", "max-channels", NULL};
 
 void
 take_user(struct import *in, const json_t *object)
@@ -153,14 +168,15 @@ take_user(struct import *in, const json_t *object)
         say(in, DEFINITIONS_ERROR, "password: expected a password_hash instead");
     else
         keep_others(in, others, object, user_columns, no_names);
-    keep_others(in, inner, take_object(in, object, "limits"), no_names,
-                (const char *const[]){"max-connections", "max-channels", NULL});
+    keep_others(in, inner, take_object(in, object, "limits"), no_names, user_limits);
+    check_limits(in, inner, user_limits);
     row.limits = take_others(in, inner, others);
     if (!in->is_bad && row.name.len == 0)
         say(in, DEFINITIONS_ERROR, "name: expected a name, found an empty one");
     if (in->is_bad)
         return;
     metadata_put_user(definitions->metadata, &row);
+    definitions_apply_user(definitions->topology, &row);
     definitions_remember_user(definitions, row.name);
 }
 
@@ -322,10 +338,14 @@ take_parameter(struct import *in, const json_t *object)
         take_policy_parameter(in, object, &row);
         return;
     }
+    if (view_equal(row.component, VIEW_LIT(VHOST_LIMITS)))
+        check_limits(in, take_object(in, object, "value"),
+                     (const char *const[]){"max-connections", "max-queues", NULL});
     text = take_json(in, object, "value");
     if (text != NULL && !in->is_bad) {
         row.value = view_str(text);
         metadata_put_parameter(in->definitions->metadata, &row);
+        definitions_apply_parameter(in->definitions->topology, &row);
     }
     free(text);
 }

@@ -243,7 +243,7 @@ struct cmd_direct_probe {
 
 /* --- server to workers ----------------------------------------------------------------- */
 
-/* An accepted socket, taken. */
+/* An accepted socket, taken; limits_take_socket was asked for it. */
 struct cmd_adopt {
     struct command head;
     int fd;

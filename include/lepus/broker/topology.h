@@ -35,6 +35,7 @@
 
 #include "lepus/base/err.h"
 #include "lepus/base/view.h"
+#include "lepus/broker/limits.h"
 #include "lepus/store/metadata.h"
 
 struct queue_ref;
@@ -53,6 +54,9 @@ void topology_free(struct topology *topology);
 
 unsigned topology_worker_of(const struct topology *topology, uint32_t shard);
 
+/* The broker's; the topology heeds those of queues and bindings itself. */
+struct limits *topology_limits(const struct topology *topology);
+
 /* The ticket of the last change of all: what waits for it waits for whatever had been changed by
  * then, as who finds that a thing is gone already. */
 uint64_t topology_last_ticket(struct topology *topology);
@@ -66,6 +70,9 @@ bool topology_reserve_ids(struct topology *topology, size_t vhosts, size_t other
 
 /* NULL when there is none of that name. */
 struct vhost *topology_find_vhost(struct topology *topology, struct view name);
+
+/* The same by its number. */
+struct vhost *topology_find_vhost_of_id(struct topology *topology, uint32_t id);
 
 /* Makes it, with its predeclared exchanges, or changes what its row says besides the name. The
  * row's id is ours to choose. 406: a name that cannot be. out_ticket, here and below, may be
@@ -139,7 +146,7 @@ struct queue_found {
  * Declares for the connection `connection` (an id that is never reused) on worker `worker`, or
  * finds an equivalent queue. Exclusive queues get a shard of that worker when there is one, others
  * one by their name's hash. 403 reserved name; 405 another connection's exclusive queue, or the
- * exclusive flag differs; 406 inequivalent or invalid arguments.
+ * exclusive flag differs; 406 inequivalent or invalid arguments, or as many queues as may be.
  */
 enum queue_declare_result topology_declare_queue(struct vhost *vhost, const struct queue_spec *spec,
                                                  uint64_t connection, unsigned worker,
@@ -186,8 +193,8 @@ struct binding_spec {
 
 /* Idempotent both ways: to bind what is bound, or to unbind what is not, is fine. 403 when the
  * default exchange takes part, 404 when source or destination of a new binding is missing, 405 for
- * another connection's exclusive queue, 406 bad arguments. Two bindings that differ in key or
- * arguments alone are two. */
+ * another connection's exclusive queue, 406 bad arguments, or as many bindings as may be. Two
+ * bindings that differ in key or arguments alone are two. */
 bool topology_bind(struct vhost *vhost, const struct binding_spec *spec, uint64_t connection,
                    uint64_t *out_ticket, struct err *err);
 bool topology_unbind(struct vhost *vhost, const struct binding_spec *spec, uint64_t connection,
