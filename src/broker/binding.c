@@ -180,6 +180,17 @@ may_use_destination(const struct binding *binding, uint64_t connection, struct e
     return binding->to_exchange || queue_entry_may_use(binding->to_a.queue, connection, err);
 }
 
+/* Whether the source's type takes such a binding. */
+static bool
+check_by_type(const struct exchange *source, struct view key, struct view arguments,
+              struct err *err)
+{
+    const struct exchange_type *type = source->type;
+
+    return (type->check_key == NULL || type->check_key(key, err)) &&
+           (type->check_arguments == NULL || type->check_arguments(arguments, err));
+}
+
 static bool
 may_have_one_more(const struct exchange *source, struct err *err)
 {
@@ -201,10 +212,8 @@ bind_locked(struct vhost *vhost, const struct wanted *wanted, const struct bindi
 
     if (!find_ends(vhost, wanted, spec->kind, &ends, err))
         return false;
-    if (ends.source->type->check_arguments != NULL &&
-        !ends.source->type->check_arguments(spec->arguments, err))
-        return false;
-    if (!may_use_destination(&ends, connection, err))
+    if (!check_by_type(ends.source, spec->routing_key, spec->arguments, err) ||
+        !may_use_destination(&ends, connection, err))
         return false;
     binding = make(&ends, spec->routing_key, spec->arguments);
     same = find_same(vhost, binding);
@@ -230,8 +239,7 @@ binding_restore(const struct binding *ends, const struct metadata_binding *row, 
     struct vhost *vhost = ends->source->vhost;
     struct binding *binding;
 
-    if (ends->source->type->check_arguments != NULL &&
-        !ends->source->type->check_arguments(row->arguments, err))
+    if (!check_by_type(ends->source, row->routing_key, row->arguments, err))
         return false;
     binding = make(ends, row->routing_key, row->arguments);
     if (find_same(vhost, binding) != NULL || !binding_is_durable(binding)) {

@@ -20,7 +20,10 @@ struct exchange_type {
     const char *name;
     bool by_key; /* false: route is called once, whatever the number of keys */
 
-    /* The arguments of a new binding: 406. NULL: any will do. */
+    /* The arguments of a new exchange, the key and the arguments of a new binding: 406. NULL: any
+     * will do. */
+    bool (*check_declare)(struct view arguments, struct err *err);
+    bool (*check_key)(struct view key, struct err *err);
     bool (*check_arguments)(struct view arguments, struct err *err);
 
     /* The index: exchange.index is the type's. */
@@ -35,7 +38,7 @@ struct exchange_type {
 };
 
 extern const struct exchange_type exchange_direct, exchange_fanout, exchange_topic,
-    exchange_headers;
+    exchange_headers, exchange_consistent_hash, exchange_modulus_hash, exchange_random;
 
 /* NULL when there is no such type. */
 const struct exchange_type *exchange_type_find(struct view name);
@@ -127,7 +130,7 @@ void exchanges_execute(struct list *condemned);
 /* A route under way. The exchanges seen are also the line of those still to be asked. */
 struct router {
     struct route *out;
-    struct view headers;
+    struct view properties; /* the message's, checked */
     const struct exchange **seen;
     size_t n_seen, size;
     struct idmap seen_ids; /* only once there are many */

@@ -97,7 +97,7 @@ uint64_t vhost_version(const struct vhost *vhost);
 
 struct exchange_spec {
     struct view name;
-    struct view type; /* direct, fanout, topic, headers */
+    struct view type; /* direct, fanout, topic, headers, x-consistent-hash, ... */
     bool durable, auto_delete, internal;
     struct view arguments; /* a checked table; alternate-exchange is read from it */
 };
@@ -206,7 +206,7 @@ bool topology_unbind(struct vhost *vhost, const struct binding_spec *spec, uint6
 struct route {
     struct queue_ref *targets;
     size_t count, size;
-    bool depends_on_headers; /* some exchange on the way looked at them: not to be cached */
+    bool is_for_one; /* message: its properties, or dice, had a say. Not to be cached */
 };
 
 void route_init(struct route *route);
@@ -214,17 +214,17 @@ void route_fini(struct route *route);
 
 /*
  * Follows the bindings from `exchange` for the first key and all `more` (CC, BCC), through
- * exchange-to-exchange bindings and alternate exchanges, cycles cut. `headers` is a checked
- * table, maybe empty. The earlier contents of *out are replaced; no target is not an error.
+ * exchange-to-exchange bindings and alternate exchanges, cycles cut. `properties` are
+ * checked ones, maybe empty. The earlier contents of *out are replaced; no target is not an error.
  * 404 no exchange; 403 it is internal.
  */
 bool topology_route(struct vhost *vhost, struct view exchange, struct view routing_key,
-                    const struct view *more, size_t n_more, struct view headers, struct route *out,
-                    struct err *err);
+                    const struct view *more, size_t n_more, struct view properties,
+                    struct route *out, struct err *err);
 
 /* The same for a dead letter, which may go to an internal exchange, too. */
 bool topology_route_dead(struct vhost *vhost, struct view exchange, struct view routing_key,
-                         const struct view *more, size_t n_more, struct view headers,
+                         const struct view *more, size_t n_more, struct view properties,
                          struct route *out, struct err *err);
 
 /* --- looking --------------------------------------------------------------------------- */
@@ -238,7 +238,7 @@ void topology_count(struct topology *topology, struct topology_counts *out);
 /* Tests: topology_route that also counts what was looked at: exchanges, nodes of a trie once a
  * word, bindings of a headers exchange. out_visited may be NULL. */
 bool topology_route_visiting(struct vhost *vhost, struct view exchange, struct view routing_key,
-                             const struct view *more, size_t n_more, struct view headers,
+                             const struct view *more, size_t n_more, struct view properties,
                              struct route *out, size_t *out_visited, struct err *err);
 
 /* Tests: recounts every index against every other; aborts when something is wrong. */
