@@ -179,7 +179,7 @@ channel_finish_consume(struct channel *ch, const struct cmd_reply *reply)
 /* --- cancel ---------------------------------------------------------------------------- */
 
 static void
-detach(struct channel_consumer *cc, uint64_t answer_to)
+detach(struct channel_consumer *cc, uint64_t answer_to, bool channel_ends)
 {
     struct channel *ch = cc->channel;
     struct cmd_cancel cmd = {
@@ -187,6 +187,7 @@ detach(struct channel_consumer *cc, uint64_t answer_to)
         .queue = cc->queue.id,
         .channel = answer_to,
         .consumer = cc->id,
+        .channel_ends = channel_ends,
     };
 
     post_send(ch->conn->amqp->post, channel_queue_worker(ch, &cc->queue), &cmd.head);
@@ -215,7 +216,7 @@ channel_handle_basic_cancel(struct channel *ch, const union method_args *args, s
     channel_wait(ch, WAIT_CANCEL, m->nowait);
     ch->wait_name = view_dup(m->consumer_tag);
     ch->wait_consumer = cc;
-    detach(cc, ch->id); /* what was delivered before its answer still reaches the consumer */
+    detach(cc, ch->id, false); /* what was delivered before its answer still reaches the consumer */
     return true;
 }
 
@@ -265,7 +266,7 @@ channel_cancel_all(struct channel *ch)
         struct channel_consumer *cc = container_of(node, struct channel_consumer, by_tag);
 
         if (cc->queue.id != 0)
-            detach(cc, 0);
+            detach(cc, 0, true);
         consumer_free(cc);
     }
 }
