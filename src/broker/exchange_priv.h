@@ -142,4 +142,7 @@ struct router {
 /* This binding matches. */
 void route_to(struct router *router, const struct binding *binding);
 
+/* The same of a binding to this queue. */
+void route_to_queue(struct router *router, const struct queue_ref *queue);
+
 #endif

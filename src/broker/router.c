@@ -29,7 +29,7 @@ route_fini(struct route *route)
 }
 
 static void
-add_target(struct route *route, const struct queue_entry *queue)
+add_target(struct route *route, const struct queue_ref *queue)
 {
     if (route->count == route->size) {
         size_t size = route->size > 0 ? 2 * route->size : 4;
@@ -37,7 +37,7 @@ add_target(struct route *route, const struct queue_entry *queue)
         route->targets = mem_resize(route->targets, size * sizeof(struct queue_ref));
         route->size = size;
     }
-    route->targets[route->count++] = queue->ref;
+    route->targets[route->count++] = *queue;
 }
 
 /* --- the exchanges on the way -------------------------------------------------------------- */
@@ -110,7 +110,14 @@ route_to(struct router *router, const struct binding *binding)
     if (binding->to_exchange)
         see(router, binding->to_a.exchange);
     else
-        add_target(router->out, binding->to_a.queue);
+        add_target(router->out, &binding->to_a.queue->ref);
+}
+
+void
+route_to_queue(struct router *router, const struct queue_ref *queue)
+{
+    router->n_matched++;
+    add_target(router->out, queue);
 }
 
 /* --- asking -------------------------------------------------------------------------------- */
@@ -130,8 +137,7 @@ ask_directory(const struct vhost *vhost, struct view key, struct router *router)
 
     if (queue == NULL)
         return;
-    router->n_matched++;
-    add_target(router->out, queue);
+    route_to_queue(router, &queue->ref);
 }
 
 static void
