@@ -83,8 +83,9 @@ struct conn {
     unsigned paused; /* conn_pause */
     uint64_t id;
     struct list in_all;
-    struct vhost *vhost; /* from OPEN on */
-    char *user;          /* from AWAIT_TUNE_OK on */
+    struct vhost *vhost;       /* from OPEN on */
+    char *user;                /* from AWAIT_TUNE_OK on */
+    struct limits_place place; /* while OPEN */
 
     uint32_t frame_max;   /* 0: no limit; less is let pass before tune-ok */
     uint16_t channel_max; /* 0: no limit */

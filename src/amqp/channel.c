@@ -363,6 +363,8 @@ channel_handle_first(struct conn *c, const struct frame *f, struct err *err)
         return err_set(err, NOT_ALLOWED,
                        "channel number %u is above the negotiated channel_max (%u)", f->channel,
                        c->channel_max);
+    if (!limits_open_channel(topology_limits(c->amqp->topology), &c->place, err))
+        return false;
     channel_open(c, f->channel);
     conn_send(c, f->channel, METHOD_channel_open_ok, &(struct channel_open_ok){0});
     return true;
@@ -430,5 +432,6 @@ channel_close(struct channel *ch)
         c->last_channel = NULL;
     idmap_remove(&c->channels, ch->number);
     channel_enter(ch, CHANNEL_CLOSED);
+    limits_close_channel(topology_limits(c->amqp->topology), &c->place);
     worker_reap(c->amqp->worker, reap, ch);
 }

@@ -79,6 +79,16 @@ consume_direct(struct channel *ch, const struct basic_consume *m, struct view ta
 }
 
 static bool
+may_have_one_more(const struct channel *ch, struct err *err)
+{
+    uint32_t max =
+        limits_settings(topology_limits(ch->conn->amqp->topology))->consumers_per_channel;
+
+    return max == 0 || ch->consumers.count < max ||
+           err_set(err, NOT_ALLOWED, "reached maximum (%u) of consumers per channel", max);
+}
+
+static bool
 read_priority(struct channel *ch, struct view arguments, struct view queue, int32_t *out,
               struct err *err)
 {
@@ -109,6 +119,8 @@ channel_handle_basic_consume(struct channel *ch, const union method_args *args, 
     struct view name, tag;
     char made[64];
 
+    if (!may_have_one_more(ch, err))
+        return false;
     if (!choose_tag(ch, m->consumer_tag, made, &tag, err))
         return false;
     if (view_equal(m->queue, VIEW_LIT(DIRECT_NAME)))
@@ -167,7 +179,7 @@ channel_finish_consume(struct channel *ch, const struct cmd_reply *reply)
 /* --- cancel ---------------------------------------------------------------------------- */
 
 static void
-detach(struct channel_consumer *cc, uint64_t answer_to)
+detach(struct channel_consumer *cc, uint64_t answer_to, bool channel_ends)
 {
     struct channel *ch = cc->channel;
     struct cmd_cancel cmd = {
@@ -175,6 +187,7 @@ detach(struct channel_consumer *cc, uint64_t answer_to)
         .queue = cc->queue.id,
         .channel = answer_to,
         .consumer = cc->id,
+        .channel_ends = channel_ends,
     };
 
     post_send(ch->conn->amqp->post, channel_queue_worker(ch, &cc->queue), &cmd.head);
@@ -203,7 +216,7 @@ channel_handle_basic_cancel(struct channel *ch, const union method_args *args, s
     channel_wait(ch, WAIT_CANCEL, m->nowait);
     ch->wait_name = view_dup(m->consumer_tag);
     ch->wait_consumer = cc;
-    detach(cc, ch->id); /* what was delivered before its answer still reaches the consumer */
+    detach(cc, ch->id, false); /* what was delivered before its answer still reaches the consumer */
     return true;
 }
 
@@ -253,7 +266,7 @@ channel_cancel_all(struct channel *ch)
         struct channel_consumer *cc = container_of(node, struct channel_consumer, by_tag);
 
         if (cc->queue.id != 0)
-            detach(cc, 0);
+            detach(cc, 0, true);
         consumer_free(cc);
     }
 }

@@ -163,7 +163,7 @@ send_by_extra_keys(struct channel *ch, struct content *content, struct view head
         return true;
     route_init(&route);
     ok = topology_route(ch->conn->vhost, content->exchange, content->routing_key, extra.keys,
-                        extra.n, headers, &route, err);
+                        extra.n, content->properties, &route, err);
     if (ok) {
         if (has_bcc)
             strip_bcc(ch->conn->amqp, content, headers);
@@ -228,7 +228,7 @@ channel_route_and_send(struct channel *ch, const struct content *content, bool m
     if (done || send_to_address(ch, &own))
         return true;
     route = route_cache_find(ch->conn->amqp->routes, ch->conn->vhost, own.exchange, own.routing_key,
-                             headers, err);
+                             own.properties, err);
     if (route == NULL)
         return false;
     send_routed(ch, route, &own, mandatory);
@@ -249,7 +249,7 @@ keep_for_commit(struct channel *ch, const struct content *content, bool mandator
          !add_keys(&extra, headers, VIEW_LIT("BCC"), &has, err)))
         return false;
     if (route_cache_find(ch->conn->amqp->routes, ch->conn->vhost, content->exchange,
-                         content->routing_key, headers, err) == NULL)
+                         content->routing_key, content->properties, err) == NULL)
         return false;
     return tx_publish(ch, content, mandatory, err);
 }
@@ -267,8 +267,8 @@ publish(struct channel *ch, struct content *content, bool mandatory, struct err 
             conn_block_publisher(c);
     }
     if ((props_flags(content->properties) & LOOK) != 0 &&
-        (!check_user_id(ch, content, err) ||
-         !content_check_expiration(content->properties, err) || !direct_rewrite(ch, content, err)))
+        (!check_user_id(ch, content, err) || !content_check_expiration(content->properties, err) ||
+         !direct_rewrite(ch, content, err)))
         return false;
     if (ch->mode == MODE_TX)
         return keep_for_commit(ch, content, mandatory, err);

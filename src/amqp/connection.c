@@ -204,6 +204,7 @@ end_affairs(struct conn *c)
 {
     close_channels(c);
     drop_exclusive_queues(c);
+    limits_leave(topology_limits(c->amqp->topology), &c->place);
 }
 
 void
@@ -222,6 +223,7 @@ conn_close(struct conn *c, const char *why)
     list_remove(&c->in_all);
     idmap_remove(&c->amqp->connections, c->id);
     atomic_fetch_sub_explicit(&c->amqp->n_connections, 1, memory_order_relaxed);
+    limits_give_socket(topology_limits(c->amqp->topology));
     worker_task_cancel(&c->clear);
     transport_close(c->transport);
     worker_reap(c->amqp->worker, reap, c);
@@ -591,6 +593,7 @@ conn_adopt(struct amqp *amqp, int fd, bool is_tls)
 
     if (amqp->stopping) {
         close(fd);
+        limits_give_socket(topology_limits(amqp->topology));
         return;
     }
     c = mem_new(struct conn);

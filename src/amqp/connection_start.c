@@ -207,6 +207,9 @@ conn_handle_open(struct conn *c, const struct connection_open *args, struct err 
     if (vhost == NULL)
         return err_set(err, NOT_ALLOWED, "vhost " VIEW_FMT " not found",
                        VIEW_ARG(args->virtual_host));
+    if (!limits_enter(topology_limits(c->amqp->topology), view_str(vhost_name(vhost)),
+                      view_str(c->user), &c->place, err))
+        return false;
     c->vhost = vhost;
     c->deadline_ms = 0;
     conn_enter(c, CONN_OPEN);

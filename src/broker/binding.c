@@ -112,6 +112,7 @@ put_in_places(struct vhost *vhost, struct binding *binding)
 {
     map_add(&vhost->bindings, &binding->node, identity(binding));
     list_append(&binding->source->from, &binding->from);
+    binding->source->n_from++;
     list_append(binding->to_exchange ? &binding->to_a.exchange->to : &binding->to_a.queue->bound,
                 &binding->to);
     binding->source->type->bind(binding->source, binding);
@@ -128,6 +129,7 @@ binding_remove(struct binding *binding, struct list *condemned)
     source->type->unbind(source, binding);
     list_remove(&binding->to);
     list_remove(&binding->from);
+    source->n_from--;
     map_remove(&source->vhost->bindings, &binding->node);
     source->vhost->topology->counts.bindings--;
     free(binding);
@@ -178,6 +180,30 @@ may_use_destination(const struct binding *binding, uint64_t connection, struct e
     return binding->to_exchange || queue_entry_may_use(binding->to_a.queue, connection, err);
 }
 
+/* Whether the source's type takes such a binding. */
+static bool
+check_by_type(const struct exchange *source, struct view key, struct view arguments,
+              struct err *err)
+{
+    const struct exchange_type *type = source->type;
+
+    return (type->check_key == NULL || type->check_key(key, err)) &&
+           (type->check_arguments == NULL || type->check_arguments(arguments, err));
+}
+
+static bool
+may_have_one_more(const struct exchange *source, struct err *err)
+{
+    const struct topology *topology = source->vhost->topology;
+    uint32_t max = limits_settings(topology->limits)->bindings_per_exchange;
+
+    return max == 0 || source->n_from < max ||
+           err_set(err, PRECONDITION_FAILED,
+                   "cannot bind to exchange '" VIEW_FMT
+                   "' in vhost '%s': binding limit of an exchange (%u) is reached",
+                   VIEW_ARG(exchange_name(source)), source->vhost->name, max);
+}
+
 static bool
 bind_locked(struct vhost *vhost, const struct wanted *wanted, const struct binding_spec *spec,
             uint64_t connection, uint64_t *out_ticket, struct err *err)
@@ -186,10 +212,8 @@ bind_locked(struct vhost *vhost, const struct wanted *wanted, const struct bindi
 
     if (!find_ends(vhost, wanted, spec->kind, &ends, err))
         return false;
-    if (ends.source->type->check_arguments != NULL &&
-        !ends.source->type->check_arguments(spec->arguments, err))
-        return false;
-    if (!may_use_destination(&ends, connection, err))
+    if (!check_by_type(ends.source, spec->routing_key, spec->arguments, err) ||
+        !may_use_destination(&ends, connection, err))
         return false;
     binding = make(&ends, spec->routing_key, spec->arguments);
     same = find_same(vhost, binding);
@@ -197,6 +221,10 @@ bind_locked(struct vhost *vhost, const struct wanted *wanted, const struct bindi
         tell_ticket(out_ticket, same->ticket);
         free(binding);
         return true;
+    }
+    if (!may_have_one_more(ends.source, err)) {
+        free(binding);
+        return false;
     }
     put_in_places(vhost, binding);
     binding->ticket = binding_is_durable(binding) ? durable_add_binding(binding) : 0;
@@ -211,8 +239,7 @@ binding_restore(const struct binding *ends, const struct metadata_binding *row, 
     struct vhost *vhost = ends->source->vhost;
     struct binding *binding;
 
-    if (ends->source->type->check_arguments != NULL &&
-        !ends->source->type->check_arguments(row->arguments, err))
+    if (!check_by_type(ends->source, row->routing_key, row->arguments, err))
         return false;
     binding = make(ends, row->routing_key, row->arguments);
     if (find_same(vhost, binding) != NULL || !binding_is_durable(binding)) {

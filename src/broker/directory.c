@@ -161,6 +161,18 @@ check_same(const struct queue_entry *queue, const struct queue_spec *spec, uint6
            queue_arguments_same(&thing, queue_entry_arguments(queue), spec->arguments, err);
 }
 
+static bool
+may_have_one_more(const struct vhost *vhost, struct view name, struct err *err)
+{
+    int64_t max = limits_queues(vhost->topology->limits, view_str(vhost->name));
+
+    return max < 0 || vhost->queues.count < (uint64_t)max ||
+           err_set(err, PRECONDITION_FAILED,
+                   "cannot declare queue '" VIEW_FMT
+                   "': queue limit in vhost '%s' (%lld) is reached",
+                   VIEW_ARG(name), vhost->name, (long long)max);
+}
+
 static enum queue_declare_result
 declare_locked(struct vhost *vhost, const struct queue_spec *spec, uint64_t connection,
                unsigned worker, struct queue_found *out, struct err *err)
@@ -178,7 +190,7 @@ declare_locked(struct vhost *vhost, const struct queue_spec *spec, uint64_t conn
         return QUEUE_FOUND;
     }
     if (!vhost_may_declare(vhost, err) || !queue_arguments_check(&thing, spec, err) ||
-        !durable_has_ids(vhost->topology, 1, err))
+        !may_have_one_more(vhost, spec->name, err) || !durable_has_ids(vhost->topology, 1, err))
         return QUEUE_FAILED;
     tell(make_new(vhost, spec, connection, worker), out);
     topology_changed(vhost); /* the default exchange has one more */
@@ -200,7 +212,7 @@ topology_declare_queue(struct vhost *vhost, const struct queue_spec *spec, uint6
             return QUEUE_FAILED;
         generate_name(room);
         wanted.name = view_of(room, GENERATED_LEN);
-    } else if (name_is_reserved(wanted.name)) {
+    } else if (name_is_reserved(wanted.name) && !spec->may_be_reserved) {
         err_set(err, ACCESS_REFUSED, "queue name '" VIEW_FMT "' contains reserved prefix 'amq.*'",
                 VIEW_ARG(wanted.name));
         return QUEUE_FAILED;

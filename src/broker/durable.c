@@ -11,7 +11,7 @@
 
 #include "exchange_priv.h"
 
-enum { IDS_ASKED_AT_ONCE = 1 << 18 };
+enum { IDS_ASKED_AT_ONCE = 1 << 18, RESERVE_PATIENCE_MS = 5000 };
 
 /* --- writing ------------------------------------------------------------------------------- */
 
@@ -23,9 +23,9 @@ remember(struct topology *topology, uint64_t ticket)
 }
 
 static void
-ask_for_ids(struct topology *topology)
+ask_for_ids(struct topology *topology, uint64_t n)
 {
-    struct metadata_counter row = {VIEW_LIT("last_id"), topology->ids.asked + IDS_ASKED_AT_ONCE};
+    struct metadata_counter row = {VIEW_LIT("last_id"), topology->ids.asked + n};
 
     topology->ids.asked = row.value;
     topology->ids.ticket = metadata_put_counter(topology->metadata, &row);
@@ -44,9 +44,41 @@ durable_has_ids(struct topology *topology, unsigned n, struct err *err)
         metadata_committed(topology->metadata) >= topology->ids.ticket)
         topology->ids.safe = topology->ids.asked;
     if (last + IDS_ASKED_AT_ONCE / 2 > topology->ids.asked)
-        ask_for_ids(topology);
+        ask_for_ids(topology, IDS_ASKED_AT_ONCE);
     return last <= topology->ids.safe ||
            err_set(err, INTERNAL_ERROR, "definitions cannot be written to disk at the moment");
+}
+
+/* What was asked for last, by then; 0 when there is nothing to wait for. */
+static uint64_t
+ask_for_more_ids(struct topology *topology, uint64_t n)
+{
+    uint64_t last = topology->last_id + n + IDS_ASKED_AT_ONCE / 2;
+
+    if (last > topology->ids.asked)
+        ask_for_ids(topology, last - topology->ids.asked);
+    return last > topology->ids.safe ? topology->ids.asked : 0;
+}
+
+bool
+topology_reserve_ids(struct topology *topology, size_t vhosts, size_t others, struct err *err)
+{
+    uint64_t asked;
+
+    if (topology->metadata == NULL)
+        return true;
+    topology_write_lock(topology);
+    asked = ask_for_more_ids(topology, vhosts * PREDECLARED_MAX + others);
+    topology_unlock(topology);
+    if (asked == 0)
+        return true;
+    if (!metadata_settle(topology->metadata, RESERVE_PATIENCE_MS, err))
+        return false;
+    topology_write_lock(topology);
+    if (topology->ids.safe < asked)
+        topology->ids.safe = asked;
+    topology_unlock(topology);
+    return true;
 }
 
 void
@@ -300,7 +332,7 @@ complete(struct loading *loading, struct err *err)
     struct vhost *vhost;
 
     topology->ids.asked = topology->ids.safe = topology->last_id;
-    ask_for_ids(topology);
+    ask_for_ids(topology, IDS_ASKED_AT_ONCE);
     topology->ids.safe = topology->ids.asked; /* before anybody is given one, it is committed */
     for (size_t at = 0; (vhost = idmap_next(&loading->vhosts, &at)) != NULL;)
         vhost_make_predeclared(vhost);

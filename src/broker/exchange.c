@@ -6,10 +6,8 @@
 #include "lepus/wire/table.h"
 
 static const struct exchange_type *const types[] = {
-    &exchange_direct,
-    &exchange_fanout,
-    &exchange_topic,
-    &exchange_headers,
+    &exchange_direct,          &exchange_fanout,       &exchange_topic,  &exchange_headers,
+    &exchange_consistent_hash, &exchange_modulus_hash, &exchange_random,
 };
 
 /* What every vhost has. "" is a direct exchange to those who ask; nothing is ever bound to it. */
@@ -120,6 +118,8 @@ exchange_restore(struct vhost *vhost, const struct metadata_exchange *row, struc
                        VIEW_ARG(row->type));
     if (row->name.len > NAME_MAX_LEN || vhost_find_exchange(vhost, row->name) != NULL)
         return err_set(err, INTERNAL_ERROR, "its name is too long, or another's too");
+    if (type->check_declare != NULL && !type->check_declare(row->arguments, err))
+        return false;
     *out = make(vhost, row->id, &spec, type);
     return true;
 }
@@ -145,7 +145,8 @@ vhost_make_predeclared(struct vhost *vhost)
 
 /* Whether a new one of that description may be made. */
 static bool
-check_new(const struct vhost *vhost, const struct exchange_spec *spec, struct err *err)
+check_new(const struct vhost *vhost, const struct exchange_spec *spec,
+          const struct exchange_type *type, struct err *err)
 {
     struct field alternate;
 
@@ -158,7 +159,7 @@ check_new(const struct vhost *vhost, const struct exchange_spec *spec, struct er
                        "invalid type '%s' for arg 'alternate-exchange' in exchange '" VIEW_FMT
                        "' in vhost '%s'",
                        field_type_name(alternate.type), VIEW_ARG(spec->name), vhost->name);
-    return true;
+    return type->check_declare == NULL || type->check_declare(spec->arguments, err);
 }
 
 static bool
@@ -186,7 +187,7 @@ declare_locked(struct vhost *vhost, const struct exchange_spec *spec,
         tell_ticket(out_ticket, exchange->ticket);
         return check_same(exchange, spec, type, err);
     }
-    if (!vhost_may_declare(vhost, err) || !check_new(vhost, spec, err) ||
+    if (!vhost_may_declare(vhost, err) || !check_new(vhost, spec, type, err) ||
         !durable_has_ids(vhost->topology, 1, err))
         return false;
     tell_ticket(out_ticket, make_new(vhost, spec, type)->ticket);

@@ -13,6 +13,7 @@
 
 #include "field_text.h"
 #include "lepus/wire/octets.h"
+#include "lepus/wire/props.h"
 
 /* clang-format off */
 #define MATCHES(M)                            \
@@ -267,16 +268,18 @@ static void
 route(const struct exchange *exchange, struct view key, struct router *router)
 {
     struct header few[32], *headers = few;
+    struct view table = {0};
     size_t n;
 
     (void)key;
     if (list_is_empty(&exchange->from))
         return;
-    router->out->depends_on_headers = true;
-    n = read_headers(router->headers, NULL);
+    router->out->is_for_one = true;
+    props_find(router->properties, PROP_headers, &table);
+    n = read_headers(table, NULL);
     if (n > sizeof(few) / sizeof(few[0]))
         headers = mem_alloc(n * sizeof(struct header));
-    read_headers(router->headers, headers);
+    read_headers(table, headers);
     if (n > 1)
         qsort(headers, n, sizeof(struct header), compare_headers);
     list_each (at, &exchange->from) {

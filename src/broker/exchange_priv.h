@@ -20,7 +20,10 @@ struct exchange_type {
     const char *name;
     bool by_key; /* false: route is called once, whatever the number of keys */
 
-    /* The arguments of a new binding: 406. NULL: any will do. */
+    /* The arguments of a new exchange, the key and the arguments of a new binding: 406. NULL: any
+     * will do. */
+    bool (*check_declare)(struct view arguments, struct err *err);
+    bool (*check_key)(struct view key, struct err *err);
     bool (*check_arguments)(struct view arguments, struct err *err);
 
     /* The index: exchange.index is the type's. */
@@ -35,7 +38,7 @@ struct exchange_type {
 };
 
 extern const struct exchange_type exchange_direct, exchange_fanout, exchange_topic,
-    exchange_headers;
+    exchange_headers, exchange_consistent_hash, exchange_modulus_hash, exchange_random;
 
 /* NULL when there is no such type. */
 const struct exchange_type *exchange_type_find(struct view name);
@@ -47,6 +50,7 @@ struct exchange {
     const struct exchange_type *type;
     void *index;
     struct list from, to;  /* bindings from it, bindings to it */
+    size_t n_from;         /* bindings from it */
     struct list condemned; /* while its deletion waits: see exchange_remove */
     bool durable, auto_delete, internal, predeclared;
     bool has_alternate;
@@ -126,7 +130,7 @@ void exchanges_execute(struct list *condemned);
 /* A route under way. The exchanges seen are also the line of those still to be asked. */
 struct router {
     struct route *out;
-    struct view headers;
+    struct view properties; /* the message's, checked */
     const struct exchange **seen;
     size_t n_seen, size;
     struct idmap seen_ids; /* only once there are many */
@@ -137,5 +141,8 @@ struct router {
 
 /* This binding matches. */
 void route_to(struct router *router, const struct binding *binding);
+
+/* The same of a binding to this queue. */
+void route_to_queue(struct router *router, const struct queue_ref *queue);
 
 #endif

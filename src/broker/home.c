@@ -357,7 +357,7 @@ on_cancel(void *arg, const struct command *command)
     if (consumer != NULL) {
         struct queue *queue = consumer->queue;
 
-        queue_cancel(queue, consumer);
+        queue_cancel(queue, consumer, cmd->channel_ends);
         queue_succeed(queue);
         home_queue_used(home, queue);
         end_if_abandoned(home, queue);

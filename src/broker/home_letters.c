@@ -264,8 +264,8 @@ route_letter(struct queue *queue, struct letter *letter, struct route *out)
             if (key.type == FIELD_LONGSTR)
                 more[n++] = key.bytes;
     }
-    if (!topology_route_dead(queue->vhost, letter->exchange, letter->routing_key, more, n, headers,
-                             out, &ignored))
+    if (!topology_route_dead(queue->vhost, letter->exchange, letter->routing_key, more, n,
+                             buf_view(&letter->properties), out, &ignored))
         out->count = 0;
     free(more);
 }

@@ -157,6 +157,7 @@ void
 queue_restored(struct queue *queue)
 {
     queue_each_level(queue, occupy_if_ready, queue);
+    life_restored(queue);
 }
 
 /* Where a publish goes: its priority, at most the queue's highest. */
@@ -357,7 +358,7 @@ queue_consume(struct queue *queue, const struct cmd_consume *cmd)
     c->refs = 1;
     if (c->exclusive)
         queue->exclusive = c;
-    if (queue->settings.rules.single_active && queue->n_consumers > 0)
+    if (queue->settings.rules.single_active && queue->n_consumers + queue->n_leaving > 0)
         c->stopped |= STOPPED_STANDBY;
     queue->had_consumer = true;
     queue->n_consumers++;
@@ -373,9 +374,14 @@ queue_start(struct consumer *c)
 }
 
 void
-queue_cancel(struct queue *queue, struct consumer *c)
+queue_cancel(struct queue *queue, struct consumer *c, bool channel_ends)
 {
     assert(c->queue == queue);
+    if (channel_ends && c->unacked > 0 && queue->settings.rules.single_active &&
+        (c->stopped & STOPPED_STANDBY) == 0) {
+        c->is_leaving = true;
+        queue->n_leaving++;
+    }
     if (list_is_linked(&c->line))
         list_remove(&c->line);
     list_remove(&c->all);
@@ -392,7 +398,7 @@ queue_succeed(struct queue *queue)
 {
     struct consumer *heir;
 
-    if (!queue->settings.rules.single_active || list_is_empty(&queue->all))
+    if (!queue->settings.rules.single_active || queue->n_leaving > 0 || list_is_empty(&queue->all))
         return;
     heir = container_of(queue->all.next, struct consumer, all);
     if ((heir->stopped & STOPPED_STANDBY) == 0)
@@ -430,13 +436,15 @@ queue_credit(struct consumer *c, uint64_t bytes)
 
 /* The slot's taker holds one delivery less, and may now be able to take another. */
 static void
-release_taker(struct slot *slot)
+release_taker(struct queue *queue, struct slot *slot)
 {
     struct consumer *c = slot->taker;
 
     if (c == NULL)
         return; /* taken by basic.get */
     c->unacked--;
+    if (c->is_leaving && c->unacked == 0)
+        queue->n_leaving--;
     if (c->queue != NULL && !list_is_linked(&c->line))
         stand_in_line(c);
     consumer_unref(c);
@@ -458,7 +466,7 @@ settle_one(struct queue *queue, enum settle_how how, struct backlog *backlog,
 
     if (slot == NULL || slot->state != SLOT_UNACKED)
         return;
-    release_taker(slot);
+    release_taker(queue, slot);
     switch (how) {
     case SETTLE_ACK:
         backlog_settle(backlog, run, seq);
@@ -504,6 +512,7 @@ queue_settle(struct queue *queue, enum settle_how how, const struct seq_range *r
         settle_range(queue, how, &ranges[i]);
     if (queue->life.drops_head)
         queue_tidy(queue);
+    queue_succeed(queue);
     deliver_ready(queue);
 }
 
@@ -559,10 +568,10 @@ release_takers(void *arg, struct backlog *backlog)
     (void)arg;
     for (uint64_t seq = window->front.first; seq < window->front.end; seq++)
         if ((slot = window_slot(window, seq)) != NULL && slot->state == SLOT_UNACKED)
-            release_taker(slot);
+            release_taker(backlog->queue, slot);
     for (size_t at = 0; (slot = idmap_next(&window->stragglers, &at)) != NULL;)
         if (slot->state == SLOT_UNACKED)
-            release_taker(slot);
+            release_taker(backlog->queue, slot);
 }
 
 static void
@@ -580,7 +589,7 @@ queue_fini(struct queue *queue, bool forget)
 {
     queue_each_level(queue, release_takers, NULL);
     list_each_safe (at, &queue->all)
-        queue_cancel(queue, container_of(at, struct consumer, all));
+        queue_cancel(queue, container_of(at, struct consumer, all), false);
     life_fini(queue);
     queue_each_level(queue, fini_level, &forget);
     free(queue->levels);

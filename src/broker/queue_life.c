@@ -308,6 +308,24 @@ look_at_middle(void *arg, struct backlog *backlog)
         backlog_load(backlog, 0);
 }
 
+/* On pages there may be what expires: nothing else would tell. */
+static void
+look_at_restored(void *arg, struct backlog *backlog)
+{
+    struct queue *queue = arg;
+
+    if (backlog->window.middle_due_ms == UINT64_MAX)
+        return;
+    queue->life.is_dated = true;
+    wake_by(queue, backlog->window.middle_due_ms);
+}
+
+void
+life_restored(struct queue *queue)
+{
+    queue_each_level(queue, look_at_restored, queue);
+}
+
 void
 queue_tidy(struct queue *queue)
 {

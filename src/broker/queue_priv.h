@@ -44,6 +44,9 @@ life_forget_failures(struct queue *queue, uint64_t outer)
 /* content's properties with x-delivery-count, when there were failures. */
 void life_add_count(struct queue *queue, uint64_t outer, struct content *content);
 
+/* Its levels have what they had in a former life. */
+void life_restored(struct queue *queue);
+
 /* A page has come. */
 void life_loaded(struct queue *queue);
 

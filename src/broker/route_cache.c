@@ -205,20 +205,20 @@ trim(struct route *route)
 
 static const struct route *
 find_afresh(struct route_cache *cache, struct vhost *vhost, size_t pair,
-            const struct wanted *wanted, struct view headers, struct err *err)
+            const struct wanted *wanted, struct view properties, struct err *err)
 {
     trim(&cache->afresh);
-    if (!topology_route(vhost, wanted->exchange, wanted->key, NULL, 0, headers, &cache->afresh,
+    if (!topology_route(vhost, wanted->exchange, wanted->key, NULL, 0, properties, &cache->afresh,
                         err))
         return NULL;
-    if (!cache->afresh.depends_on_headers)
+    if (!cache->afresh.is_for_one)
         keep(cache, pair, wanted);
     return &cache->afresh;
 }
 
 const struct route *
 route_cache_find(struct route_cache *cache, struct vhost *vhost, struct view exchange,
-                 struct view routing_key, struct view headers, struct err *err)
+                 struct view routing_key, struct view properties, struct err *err)
 {
     /* The version is read before the route is: a change in between makes the entry outdated. */
     struct wanted wanted = {
@@ -240,7 +240,7 @@ route_cache_find(struct route_cache *cache, struct vhost *vhost, struct view exc
             cache->recent[pair] = i;
         return &entries[i].route;
     }
-    return find_afresh(cache, vhost, pair, &wanted, headers, err);
+    return find_afresh(cache, vhost, pair, &wanted, properties, err);
 }
 
 void
@@ -262,7 +262,7 @@ route_cache_check(const struct route_cache *cache)
         assert(entry->hash == hash_of(entry->vhost, own.exchange, own.key));
         assert((entry->hash >> 32 & (PAIRS - 1)) == i / 2);
         assert(entry->outside_bytes == outside_bytes(&own, &entry->route));
-        assert(!entry->route.depends_on_headers);
+        assert(!entry->route.is_for_one);
         bytes += entry->outside_bytes;
     }
     assert(bytes == cache->outside_bytes && bytes <= OUTSIDE_MAX);

@@ -29,7 +29,7 @@ route_fini(struct route *route)
 }
 
 static void
-add_target(struct route *route, const struct queue_entry *queue)
+add_target(struct route *route, const struct queue_ref *queue)
 {
     if (route->count == route->size) {
         size_t size = route->size > 0 ? 2 * route->size : 4;
@@ -37,7 +37,7 @@ add_target(struct route *route, const struct queue_entry *queue)
         route->targets = mem_resize(route->targets, size * sizeof(struct queue_ref));
         route->size = size;
     }
-    route->targets[route->count++] = queue->ref;
+    route->targets[route->count++] = *queue;
 }
 
 /* --- the exchanges on the way -------------------------------------------------------------- */
@@ -81,10 +81,10 @@ see(struct router *router, const struct exchange *exchange)
 }
 
 static void
-router_init(struct router *router, struct route *out, struct view headers)
+router_init(struct router *router, struct route *out, struct view properties)
 {
     router->out = out;
-    router->headers = headers;
+    router->properties = properties;
     router->seen = router->few;
     router->n_seen = 0;
     router->size = SEEN_FEW;
@@ -92,7 +92,7 @@ router_init(struct router *router, struct route *out, struct view headers)
     router->n_matched = 0;
     router->n_visited = 0;
     out->count = 0;
-    out->depends_on_headers = false;
+    out->is_for_one = false;
 }
 
 static void
@@ -110,7 +110,14 @@ route_to(struct router *router, const struct binding *binding)
     if (binding->to_exchange)
         see(router, binding->to_a.exchange);
     else
-        add_target(router->out, binding->to_a.queue);
+        add_target(router->out, &binding->to_a.queue->ref);
+}
+
+void
+route_to_queue(struct router *router, const struct queue_ref *queue)
+{
+    router->n_matched++;
+    add_target(router->out, queue);
 }
 
 /* --- asking -------------------------------------------------------------------------------- */
@@ -130,8 +137,7 @@ ask_directory(const struct vhost *vhost, struct view key, struct router *router)
 
     if (queue == NULL)
         return;
-    router->n_matched++;
-    add_target(router->out, queue);
+    route_to_queue(router, &queue->ref);
 }
 
 static void
@@ -272,12 +278,12 @@ route_locked(struct vhost *vhost, struct view name, bool may_be_internal, const 
 
 static bool
 route(struct vhost *vhost, struct view exchange, bool may_be_internal, const struct keys *keys,
-      struct view headers, struct route *out, size_t *out_visited, struct err *err)
+      struct view properties, struct route *out, size_t *out_visited, struct err *err)
 {
     struct router router;
     bool ok;
 
-    router_init(&router, out, headers);
+    router_init(&router, out, properties);
     topology_read_lock(vhost->topology);
     ok = route_locked(vhost, exchange, may_be_internal, keys, &router, err);
     topology_unlock(vhost->topology);
@@ -291,29 +297,29 @@ route(struct vhost *vhost, struct view exchange, bool may_be_internal, const str
 
 bool
 topology_route_visiting(struct vhost *vhost, struct view exchange, struct view routing_key,
-                        const struct view *more, size_t n_more, struct view headers,
+                        const struct view *more, size_t n_more, struct view properties,
                         struct route *out, size_t *out_visited, struct err *err)
 {
     struct keys keys = {routing_key, more, n_more};
 
-    return route(vhost, exchange, false, &keys, headers, out, out_visited, err);
+    return route(vhost, exchange, false, &keys, properties, out, out_visited, err);
 }
 
 bool
 topology_route(struct vhost *vhost, struct view exchange, struct view routing_key,
-               const struct view *more, size_t n_more, struct view headers, struct route *out,
+               const struct view *more, size_t n_more, struct view properties, struct route *out,
                struct err *err)
 {
-    return topology_route_visiting(vhost, exchange, routing_key, more, n_more, headers, out, NULL,
-                                   err);
+    return topology_route_visiting(vhost, exchange, routing_key, more, n_more, properties, out,
+                                   NULL, err);
 }
 
 bool
 topology_route_dead(struct vhost *vhost, struct view exchange, struct view routing_key,
-                    const struct view *more, size_t n_more, struct view headers,
+                    const struct view *more, size_t n_more, struct view properties,
                     struct route *out, struct err *err)
 {
     struct keys keys = {routing_key, more, n_more};
 
-    return route(vhost, exchange, true, &keys, headers, out, NULL, err);
+    return route(vhost, exchange, true, &keys, properties, out, NULL, err);
 }

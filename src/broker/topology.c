@@ -47,6 +47,7 @@ topology_make(unsigned shards, unsigned workers, struct metadata *metadata)
     list_init(&topology->former_vhosts);
     idmap_init(&topology->queues);
     topology->metadata = metadata;
+    topology->limits = limits_new();
     return topology;
 }
 
@@ -99,6 +100,7 @@ topology_free(struct topology *topology)
         free_vhost(container_of(at, struct vhost, former));
     map_fini(&topology->vhosts);
     idmap_fini(&topology->queues);
+    limits_free(topology->limits);
     pthread_rwlock_destroy(&topology->lock);
     free(topology);
 }
@@ -144,6 +146,12 @@ unsigned
 topology_worker_of(const struct topology *topology, uint32_t shard)
 {
     return shard % topology->workers;
+}
+
+struct limits *
+topology_limits(const struct topology *topology)
+{
+    return topology->limits;
 }
 
 uint64_t
@@ -242,7 +250,7 @@ check_exchange(const struct exchange *exchange, size_t *n_to)
         assert(binding->to_exchange && binding->to_a.exchange == exchange);
         ++*n_to;
     }
-    assert(exchange->type->check(exchange) == n);
+    assert(exchange->type->check(exchange) == n && exchange->n_from == n);
     assert(exchange != exchange->vhost->nameless || (n == 0 && list_is_empty(&exchange->to)));
     assert(!list_is_linked(&exchange->condemned));
     return n;

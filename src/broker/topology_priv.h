@@ -31,6 +31,7 @@ struct topology {
     uint64_t last_id;    /* of queues and exchanges alike: never reused */
     struct idmap queues; /* of all vhosts, by id */
     struct topology_counts counts;
+    struct limits *limits;
 
     struct metadata *metadata; /* NULL: nothing is durable */
     uint64_t last_ticket;

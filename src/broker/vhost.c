@@ -23,6 +23,23 @@ topology_find_vhost(struct topology *topology, struct view name)
     return vhost;
 }
 
+struct vhost *
+topology_find_vhost_of_id(struct topology *topology, uint32_t id)
+{
+    struct vhost *found = NULL;
+
+    topology_read_lock(topology);
+    for (struct map_node *at = NULL;
+         found == NULL && (at = map_next(&topology->vhosts, at)) != NULL;) {
+        struct vhost *vhost = container_of(at, struct vhost, node);
+
+        if (vhost->id == id)
+            found = vhost;
+    }
+    topology_unlock(topology);
+    return found;
+}
+
 bool
 vhost_may_declare(struct vhost *vhost, struct err *err)
 {
@@ -113,6 +130,7 @@ topology_delete_vhost(struct topology *topology, struct view name, struct queue_
         map_remove(&topology->vhosts, &vhost->node);
         list_append(&topology->former_vhosts, &vhost->former);
         vhost->is_deleted = true;
+        limits_set_vhost(topology->limits, name, -1, -1);
         topology_changed(vhost);
         tell_ticket(out_ticket, topology->last_ticket);
     }

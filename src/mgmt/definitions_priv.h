@@ -8,6 +8,8 @@
 
 #include "lepus/mgmt/definitions.h"
 
+#define VHOST_LIMITS "vhost-limits" /* a parameter's component */
+
 /* Where in a document we are: "queues[3].arguments.x". Cut with an ellipsis when it is long. */
 struct json_path {
     char at[384];

@@ -66,6 +66,22 @@ static const struct config_key keys[] = {
     {"amqp", "backlog", KEY_INTEGER, OFF(amqp.backlog), "1024", 1, 65535, 0, NULL, NULL,
      "Connections that the kernel holds until they are accepted."},
 
+    {"limits", "connections", KEY_INTEGER, OFF(limits.connections), "0", 0, 10000000, CONFIG_LIVE,
+     NULL, NULL, "Connections that may be open at once; 0: no limit. One more is refused with 530."},
+    {"limits", "sockets", KEY_INTEGER, OFF(limits.sockets), "0", 0, 10000000, CONFIG_LIVE, NULL,
+     NULL,
+     "Sockets of clients, open connections and others; 0: as many as the system's limit of "
+     "descriptors leaves beside the broker's files. One more is closed as it comes."},
+    {"limits", "channels", KEY_INTEGER, OFF(limits.channels), "0", 0, 100000000, CONFIG_LIVE, NULL,
+     NULL, "Channels of all connections together; 0: no limit."},
+    {"limits", "consumers_per_channel", KEY_INTEGER, OFF(limits.consumers_per_channel), "0", 0,
+     10000000, CONFIG_LIVE, NULL, NULL, "Consumers of a channel; 0: no limit."},
+    {"limits", "queues_per_vhost", KEY_INTEGER, OFF(limits.queues_per_vhost), "0", 0, 100000000,
+     CONFIG_LIVE, NULL, NULL,
+     "Queues of a vhost that has no lower max-queues of its own; 0: no limit."},
+    {"limits", "bindings_per_exchange", KEY_INTEGER, OFF(limits.bindings_per_exchange), "0", 0,
+     100000000, CONFIG_LIVE, NULL, NULL, "Bindings from an exchange; 0: no limit."},
+
     {"tls", "certificate", KEY_PATH, OFF(tls.certificate), "", 0, 2047, CONFIG_LIVE, NULL, NULL,
      "PEM files, by commas: each a certificate and its chain; the first serves unknown names."},
     {"tls", "key", KEY_PATH, OFF(tls.key), "", 0, 2047, CONFIG_LIVE, NULL, NULL,

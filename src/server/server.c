@@ -30,6 +30,7 @@ enum {
     STOP_WAIT_MS = 5000,
     STOP_LOOK_MS = 10,
     DISK_LOOK_MS = 1000,
+    COMPLAIN_MS = 60 * 1000,
 };
 
 /* --- start ----------------------------------------------------------------------------- */
@@ -61,12 +62,30 @@ take_live_settings(struct server *server)
     atomic_store(&server->settings.max_message_size, config->amqp.max_message_size);
 }
 
+/* Once a minute: those who are turned away come again. */
+static void
+tell_of_sockets(struct server *server)
+{
+    uint64_t now = clock_now_ms();
+
+    if (now < server->tell_of_sockets_at_ms)
+        return;
+    server->tell_of_sockets_at_ms = now + COMPLAIN_MS;
+    log_error(NULL, "%u sockets, as many as may be: turning connections away",
+              atomic_load(&limits_settings(topology_limits(server->topology))->sockets));
+}
+
 /* On worker 0: the sockets go to all workers in turn. */
 static void
 deal_out(struct server *server, int fd, bool is_tls)
 {
     struct cmd_adopt cmd = {.head.kind = CMD_adopt, .fd = fd, .is_tls = is_tls};
 
+    if (!limits_take_socket(topology_limits(server->topology))) {
+        close(fd);
+        tell_of_sockets(server);
+        return;
+    }
     post_send(&server->posts[0], server->next_worker, &cmd.head);
     server->next_worker = (server->next_worker + 1) % server->n_workers;
 }
@@ -193,6 +212,7 @@ load_definitions(struct server *server, struct err *err)
         topology_open(server->data_dir.shards, server->n_workers, server->metadata, err);
     if (server->topology == NULL)
         return err_wrap(err, "definitions");
+    server_take_limits(server);
     topology_count(server->topology, &counts);
     log_info(NULL, "%zu exchanges, %zu queues, %zu bindings in %llu ms; term %llu",
              counts.exchanges, counts.queues, counts.bindings,
@@ -244,6 +264,7 @@ server_new(const struct config *config, struct err *err)
     server->n_workers = config->broker.workers != 0 ? config->broker.workers : count_cores();
     take_settings(server);
     take_live_settings(server);
+    server_raise_descriptors();
     if (make_signals(server, err) && open_data_dir(server, err) && load_definitions(server, err) &&
         server_make_definitions(server, err) && make_tls(server, err) &&
         make_workers(server, err) && make_listeners(server, err))
@@ -350,6 +371,7 @@ reload(struct server *server)
         return;
     config_take_live(&server->config, &fresh);
     take_live_settings(server);
+    server_take_limits(server);
     server_reload_homes(server);
     reload_tls(server);
     server_reload_definitions(server);

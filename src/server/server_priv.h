@@ -40,7 +40,8 @@ struct server {
         struct listener *at[CONFIG_ADDRESSES_MAX];
         size_t count;
     } plain, secure;
-    unsigned next_worker; /* touched by worker 0, which accepts, alone */
+    unsigned next_worker;           /* these two: touched by worker 0, which accepts, alone */
+    uint64_t tell_of_sockets_at_ms; /* not before: that one was turned away */
     bool is_running;
     atomic_uint alarms; /* set by any thread */
     bool is_blocked;    /* the workers were told of one */
@@ -58,6 +59,11 @@ bool server_make_homes(struct server *server, struct err *err);
 bool server_start_homes(struct server *server, struct err *err);
 void server_stop_homes(struct server *server); /* after the workers */
 void server_reload_homes(struct server *server);
+
+/* server_limits.c: how many descriptors there may be, before anything is opened; and what the
+ * section "limits" says, once there is a topology, and again when it has changed. */
+void server_raise_descriptors(void);
+void server_take_limits(struct server *server);
 
 /* server_definitions.c: before the metadata's writer runs: what broker.load_definitions names is
  * imported and committed, or nothing of it. */

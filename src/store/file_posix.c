@@ -191,6 +191,13 @@ make_dir(void *arg, const char *path)
 }
 
 static int
+remove_dir(void *arg, const char *path)
+{
+    (void)arg;
+    return rmdir(path) == 0 || errno == ENOENT ? 0 : -errno;
+}
+
+static int
 list_dir(void *arg, const char *path, void (*each)(void *each_arg, const char *name),
          void *each_arg)
 {
@@ -222,6 +229,7 @@ static const struct file_ops ops = {
     .sync_dir = sync_dir,
     .unlink = unlink_file,
     .make_dir = make_dir,
+    .remove_dir = remove_dir,
     .list_dir = list_dir,
 };
 

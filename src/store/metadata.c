@@ -7,7 +7,7 @@
 #include "lepus/base/mem.h"
 #include "metadata_priv.h"
 
-enum { RETRY_S = 1, LISTENERS_MAX = 2 * WORKERS_MAX };
+enum { RETRY_MS = 1000, LISTENERS_MAX = 2 * WORKERS_MAX };
 
 /* Told by a call of its own, of which one at most is under way. */
 struct listener {
@@ -29,10 +29,11 @@ struct metadata {
     bool is_running;
     _Atomic uint64_t committed;
 
-    pthread_mutex_t mutex; /* the rest is under it */
-    pthread_cond_t wake;   /* of the writer: something waits, or the end has come */
-    struct buf waiting;    /* changes, serialised */
-    uint64_t last;         /* the ticket of the last of them */
+    pthread_mutex_t mutex;  /* the rest is under it */
+    pthread_cond_t wake;    /* of the writer: something waits, or the end has come */
+    pthread_cond_t settled; /* it has committed */
+    struct buf waiting;     /* changes, serialised */
+    uint64_t last;          /* the ticket of the last of them */
     bool is_ending;
 
     struct buf taken; /* the writer's: what it commits, and their last ticket */
@@ -42,13 +43,13 @@ struct metadata {
 /* --- opening --------------------------------------------------------------------------- */
 
 static void
-init_wake(pthread_cond_t *wake)
+init_condition(pthread_cond_t *condition)
 {
     pthread_condattr_t attributes;
 
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(wake, &attributes);
+    pthread_cond_init(condition, &attributes);
     pthread_condattr_destroy(&attributes);
 }
 
@@ -70,7 +71,8 @@ metadata_open(const char *dir, enum metadata_mode mode, struct err *err)
     metadata->last = applied;
     atomic_init(&metadata->committed, applied);
     pthread_mutex_init(&metadata->mutex, NULL);
-    init_wake(&metadata->wake);
+    init_condition(&metadata->wake);
+    init_condition(&metadata->settled);
     buf_init(&metadata->waiting, SIZE_MAX / 2);
     buf_init(&metadata->taken, SIZE_MAX / 2);
     return metadata;
@@ -84,6 +86,7 @@ metadata_close(struct metadata *metadata)
     assert(!metadata->is_running);
     metadata_db_close(metadata->db);
     pthread_cond_destroy(&metadata->wake);
+    pthread_cond_destroy(&metadata->settled);
     pthread_mutex_destroy(&metadata->mutex);
     buf_fini(&metadata->waiting);
     buf_fini(&metadata->taken);
@@ -234,14 +237,27 @@ metadata_commit(struct metadata *metadata, struct err *err)
     return true;
 }
 
-/* Mutex held. A second, or until the end. */
-static void
-wait_to_retry(struct metadata *metadata)
+static struct timespec
+time_in_ms(uint64_t ms)
 {
     struct timespec until;
 
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += RETRY_S;
+    until.tv_sec += (time_t)(ms / 1000);
+    until.tv_nsec += (long)(ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    return until;
+}
+
+/* Mutex held. A second, or until the end. */
+static void
+wait_to_retry(struct metadata *metadata)
+{
+    struct timespec until = time_in_ms(RETRY_MS);
+
     while (!metadata->is_ending &&
            pthread_cond_timedwait(&metadata->wake, &metadata->mutex, &until) != ETIMEDOUT)
         ;
@@ -278,6 +294,7 @@ run_writer(void *arg)
             tell_trouble(metadata, ok ? NULL : &err);
         }
         pthread_mutex_lock(&metadata->mutex);
+        pthread_cond_broadcast(&metadata->settled);
         if (!ok && metadata->is_ending)
             break;
         if (!ok)
@@ -285,6 +302,25 @@ run_writer(void *arg)
     }
     pthread_mutex_unlock(&metadata->mutex);
     return NULL;
+}
+
+bool
+metadata_settle(struct metadata *metadata, uint64_t patience_ms, struct err *err)
+{
+    struct timespec until = time_in_ms(patience_ms);
+    uint64_t ticket;
+    bool is_safe;
+
+    if (!metadata->is_running)
+        return metadata_commit(metadata, err);
+    pthread_mutex_lock(&metadata->mutex);
+    ticket = metadata->last;
+    while (!(is_safe = metadata_committed(metadata) >= ticket) &&
+           pthread_cond_timedwait(&metadata->settled, &metadata->mutex, &until) != ETIMEDOUT)
+        ;
+    pthread_mutex_unlock(&metadata->mutex);
+    return is_safe ||
+           err_set(err, INTERNAL_ERROR, "definitions cannot be written to disk at the moment");
 }
 
 bool

@@ -136,6 +136,7 @@ struct unlinking {
     struct stream_log *log;
     uint64_t first_offset;
     int fd;
+    bool removes_folder;
 };
 
 static void
@@ -153,6 +154,8 @@ run_unlink(struct disk_job *job)
     files->ops->unlink(files->arg, path);
     segment_path(path, u->log, u->first_offset, ".seg");
     files->ops->unlink(files->arg, path);
+    if (u->removes_folder)
+        files->ops->remove_dir(files->arg, u->log->folder); /* once it is empty */
 }
 
 static void
@@ -176,6 +179,7 @@ unlink_segment(struct segment *segment)
     u->log = segment->log;
     u->first_offset = segment->first_offset;
     u->fd = segment->fd;
+    u->removes_folder = u->log->unlinks;
     log_ref(u->log);
     disk_submit(u->log->settings.disk, DISK_LATER, &u->job);
     free(segment);

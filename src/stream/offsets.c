@@ -291,6 +291,7 @@ unlink_both(struct stream_offsets *o, const struct file_system *files)
         path_of(path, o, slot);
         files->ops->unlink(files->arg, path);
     }
+    files->ops->remove_dir(files->arg, o->folder); /* if the log was faster */
 }
 
 static void

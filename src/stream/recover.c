@@ -517,3 +517,92 @@ stream_log_recover(struct stream_log *log, struct err *err)
     log->has_folder = log->n_segments > 0;
     return done;
 }
+
+/* --- folders of streams that are gone ----------------------------------------------------- */
+
+enum { FOLDER_DIGITS = 16 };
+
+struct folders {
+    uint64_t *streams;
+    size_t n;
+};
+
+static void
+on_folder(void *arg, const char *name)
+{
+    struct folders *folders = arg;
+    uint64_t stream = 0;
+
+    for (size_t i = 0; i < FOLDER_DIGITS; i++) {
+        const char *digits = "0123456789abcdef";
+        const char *digit = name[i] != '\0' ? strchr(digits, name[i]) : NULL;
+
+        if (digit == NULL)
+            return;
+        stream = stream << 4 | (uint64_t)(digit - digits);
+    }
+    if (name[FOLDER_DIGITS] == '\0')
+        add_number(&folders->streams, &folders->n, stream);
+}
+
+struct sweeping {
+    const struct file_system *files;
+    char folder[PATH_SIZE / 2];
+    struct {
+        char (*at)[NAME_DIGITS + 8];
+        size_t n;
+    } names;
+};
+
+/* What a stream writes there: segments, indexes, offsets.0 and .1. */
+static void
+on_old_name(void *arg, const char *name)
+{
+    struct sweeping *sweeping = arg;
+    size_t n = sweeping->names.n;
+    uint64_t number;
+
+    if (!parse_name(name, ".seg", &number) && !parse_name(name, ".idx", &number) &&
+        strcmp(name, "offsets.0") != 0 && strcmp(name, "offsets.1") != 0)
+        return;
+    if ((n & (n - 1)) == 0)
+        sweeping->names.at =
+            mem_resize(sweeping->names.at, (n > 0 ? n * 2 : 1) * sizeof(sweeping->names.at[0]));
+    snprintf(sweeping->names.at[sweeping->names.n++], sizeof(sweeping->names.at[0]), "%s", name);
+}
+
+static void
+sweep_folder(struct sweeping *sweeping)
+{
+    const struct file_system *files = sweeping->files;
+    char path[PATH_SIZE];
+
+    sweeping->names.n = 0;
+    if (files->ops->list_dir(files->arg, sweeping->folder, on_old_name, sweeping) < 0)
+        return;
+    for (size_t i = 0; i < sweeping->names.n; i++) {
+        snprintf(path, sizeof(path), "%s/%s", sweeping->folder, sweeping->names.at[i]);
+        files->ops->unlink(files->arg, path);
+    }
+    files->ops->remove_dir(files->arg, sweeping->folder);
+}
+
+void
+stream_sweep(const char *dir, const struct file_system *files,
+             bool (*is_ours)(void *arg, uint64_t stream), void *arg)
+{
+    struct sweeping sweeping = {.files = files};
+    struct folders folders = {0};
+
+    if (files->ops->list_dir(files->arg, dir, on_folder, &folders) == 0) {
+        for (size_t i = 0; i < folders.n; i++) {
+            if (is_ours(arg, folders.streams[i]))
+                continue;
+            snprintf(sweeping.folder, sizeof(sweeping.folder), "%s/%016llx", dir,
+                     (unsigned long long)folders.streams[i]);
+            sweep_folder(&sweeping);
+        }
+    }
+    free(folders.streams);
+    free(sweeping.names.at);
+}

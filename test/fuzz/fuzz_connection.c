@@ -255,6 +255,7 @@ LLVMFuzzerTestOneInput(const uint8_t *at, size_t size)
     if (octets.len > 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0) {
         fcntl(pair[0], F_SETFL, O_NONBLOCK);
         adopt.fd = pair[0];
+        limits_take_socket(topology_limits(broker.topology));
         /* both workers get connections, and queues that are at home on the other */
         post_from_outside(worker_set_get(broker.workers, at[0] / 2 % WORKERS), &adopt.head);
         while (count_connections() == 0)

@@ -182,6 +182,7 @@ static const struct file_ops file_ops = {
     .sync_dir = of_path,
     .unlink = unlink_file,
     .make_dir = of_path,
+    .remove_dir = of_path,
     .list_dir = list_dir,
 };
 

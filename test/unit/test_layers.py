@@ -6,7 +6,7 @@ import pathlib
 import re
 import sys
 
-ORDER = ["base", "wire", "net", "store", "stream", "broker", "amqp", "mgmt", "server"]
+ORDER = ["base", "wire", "net", "store", "auth", "stream", "broker", "amqp", "mgmt", "server"]
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"')
 
 

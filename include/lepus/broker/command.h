@@ -93,11 +93,12 @@ struct cmd_consume {
     uint32_t window_bytes; /* octets that may be under way to another worker; 0: no such limit */
 };
 
-/* Detaches a consumer; its unsettled deliveries stay the channel's. Answered when channel != 0,
- * after everything that was delivered before. */
+/* Detaches a consumer; its unsettled deliveries stay the channel's, or with channel_ends come back
+ * now. Answered when channel != 0, after everything that was delivered before. */
 struct cmd_cancel {
     struct command head;
     uint64_t queue, channel, consumer;
+    bool channel_ends;
 };
 
 /* The channel can (not) take more for this consumer. With go, deliveries carry the new epoch;
@@ -243,7 +244,7 @@ struct cmd_direct_probe {
 
 /* --- server to workers ----------------------------------------------------------------- */
 
-/* An accepted socket, taken. */
+/* An accepted socket, taken; limits_take_socket was asked for it. */
 struct cmd_adopt {
     struct command head;
     int fd;

@@ -58,6 +58,7 @@ struct consumer {
     int32_t priority;
     bool no_ack, exclusive, has_window;
     uint8_t stopped; /* reasons, a set of consumer_stop */
+    bool is_leaving; /* cancelled, was the active one; what it holds is on its way back */
 };
 
 enum consumer_stop {
@@ -87,6 +88,7 @@ struct queue {
     struct list line;            /* able consumers */
     struct list all;
     uint32_t n_consumers;
+    uint32_t n_leaving; /* until they are gone nobody is active */
     struct consumer *exclusive;
     struct queue_life life;
     const struct queue_ops *ops;
@@ -134,12 +136,12 @@ void queue_restored(struct queue *queue);
 struct publish {
     const struct content *content;
     bool persistent;
-    int priority;         /* -1: not looked at yet */
-    struct message *made; /* once somebody keeps it; the reference is the caller's */
+    int priority;           /* -1: not looked at yet */
+    struct message *made;   /* once somebody keeps it; the reference is the caller's */
     uint64_t expiration_ms; /* its own; RULE_NONE: it has none */
-    bool is_dated;        /* it has one, or went to a queue with a TTL */
-    uint64_t expires_ms;  /* of the message yet to be made: wall clock; 0: never */
-    bool tidy;            /* told: a queue wants queue_tidy once this is written down */
+    bool is_dated;          /* it has one, or went to a queue with a TTL */
+    uint64_t expires_ms;    /* of the message yet to be made: wall clock; 0: never */
+    bool tidy;              /* told: a queue wants queue_tidy once this is written down */
 };
 
 /* When a message published now, with that expiration (RULE_NONE: without), expires in this queue;
@@ -163,11 +165,13 @@ enum queue_kept queue_publish(struct queue *queue, struct publish *publish,
 struct consumer *queue_consume(struct queue *queue, const struct cmd_consume *cmd);
 void queue_start(struct consumer *consumer);
 
-/* Detaches; frees it when nothing unsettled refers to it. */
-void queue_cancel(struct queue *queue, struct consumer *consumer);
+/* Detaches; frees it when nothing unsettled refers to it. channel_ends: what it holds is about to
+ * be given back. */
+void queue_cancel(struct queue *queue, struct consumer *consumer, bool channel_ends);
 
-/* With x-single-active-consumer: if the active one has gone, the next one is active from now on, and
- * gets what is ready. */
+/* With x-single-active-consumer: if the active one has gone, the next one is active from now on,
+ * and gets what is ready. When its channel has gone, too, that waits until everything it held is
+ * back: so the next one is given the messages in order. */
 void queue_succeed(struct queue *queue);
 
 void queue_flow(struct consumer *consumer, bool go, uint32_t epoch);

@@ -3,7 +3,7 @@
  *
  * Owned by one worker; takes no lock on a hit. An entry holds while the vhost's version is the
  * one it was made at. Bounded in entries and in bytes; what does not fit is routed afresh each
- * time. Routes that depend on headers are never kept.
+ * time. Routes for one message only (route.is_for_one) are never kept.
  */
 #ifndef LEPUS_BROKER_ROUTE_CACHE_H
 #define LEPUS_BROKER_ROUTE_CACHE_H
@@ -17,11 +17,11 @@ void route_cache_free(struct route_cache *cache);
 
 /*
  * As topology_route with one key. The route is borrowed until the next call for this cache.
- * `headers` is only looked at on a miss. NULL with *err filled: 404, 403.
+ * `properties` are only looked at on a miss. NULL with *err filled: 404, 403.
  */
 const struct route *route_cache_find(struct route_cache *cache, struct vhost *vhost,
                                      struct view exchange, struct view routing_key,
-                                     struct view headers, struct err *err);
+                                     struct view properties, struct err *err);
 
 /* Tests: asserts that what is kept stands where it belongs and within its bounds. */
 void route_cache_check(const struct route_cache *cache);

@@ -35,6 +35,7 @@
 
 #include "lepus/base/err.h"
 #include "lepus/base/view.h"
+#include "lepus/broker/limits.h"
 #include "lepus/store/metadata.h"
 
 struct queue_ref;
@@ -53,14 +54,25 @@ void topology_free(struct topology *topology);
 
 unsigned topology_worker_of(const struct topology *topology, uint32_t shard);
 
+/* The broker's; the topology heeds those of queues and bindings itself. */
+struct limits *topology_limits(const struct topology *topology);
+
 /* The ticket of the last change of all: what waits for it waits for whatever had been changed by
  * then, as who finds that a thing is gone already. */
 uint64_t topology_last_ticket(struct topology *topology);
+
+/* Before many things are made at once: ids for `vhosts` and `others` more, which otherwise are
+ * asked for in portions, on the way, and run out when they go faster than a disk writes. Waits for
+ * the disk where that is needed: not for a worker. Before the start all that waits is committed. */
+bool topology_reserve_ids(struct topology *topology, size_t vhosts, size_t others, struct err *err);
 
 /* --- vhosts ---------------------------------------------------------------------------- */
 
 /* NULL when there is none of that name. */
 struct vhost *topology_find_vhost(struct topology *topology, struct view name);
+
+/* The same by its number. */
+struct vhost *topology_find_vhost_of_id(struct topology *topology, uint32_t id);
 
 /* Makes it, with its predeclared exchanges, or changes what its row says besides the name. The
  * row's id is ours to choose. 406: a name that cannot be. out_ticket, here and below, may be
@@ -85,7 +97,7 @@ uint64_t vhost_version(const struct vhost *vhost);
 
 struct exchange_spec {
     struct view name;
-    struct view type; /* direct, fanout, topic, headers */
+    struct view type; /* direct, fanout, topic, headers, x-consistent-hash, ... */
     bool durable, auto_delete, internal;
     struct view arguments; /* a checked table; alternate-exchange is read from it */
 };
@@ -114,6 +126,7 @@ struct queue_ref {
 struct queue_spec {
     struct view name; /* "": named by the server, amq.gen-... */
     bool durable, auto_delete, exclusive;
+    bool may_be_reserved;  /* amq.* is fine: an import brings back what a server once named */
     struct view arguments; /* a checked table */
 };
 
@@ -133,7 +146,7 @@ struct queue_found {
  * Declares for the connection `connection` (an id that is never reused) on worker `worker`, or
  * finds an equivalent queue. Exclusive queues get a shard of that worker when there is one, others
  * one by their name's hash. 403 reserved name; 405 another connection's exclusive queue, or the
- * exclusive flag differs; 406 inequivalent or invalid arguments.
+ * exclusive flag differs; 406 inequivalent or invalid arguments, or as many queues as may be.
  */
 enum queue_declare_result topology_declare_queue(struct vhost *vhost, const struct queue_spec *spec,
                                                  uint64_t connection, unsigned worker,
@@ -180,8 +193,8 @@ struct binding_spec {
 
 /* Idempotent both ways: to bind what is bound, or to unbind what is not, is fine. 403 when the
  * default exchange takes part, 404 when source or destination of a new binding is missing, 405 for
- * another connection's exclusive queue, 406 bad arguments. Two bindings that differ in key or
- * arguments alone are two. */
+ * another connection's exclusive queue, 406 bad arguments, or as many bindings as may be. Two
+ * bindings that differ in key or arguments alone are two. */
 bool topology_bind(struct vhost *vhost, const struct binding_spec *spec, uint64_t connection,
                    uint64_t *out_ticket, struct err *err);
 bool topology_unbind(struct vhost *vhost, const struct binding_spec *spec, uint64_t connection,
@@ -193,7 +206,7 @@ bool topology_unbind(struct vhost *vhost, const struct binding_spec *spec, uint6
 struct route {
     struct queue_ref *targets;
     size_t count, size;
-    bool depends_on_headers; /* some exchange on the way looked at them: not to be cached */
+    bool is_for_one; /* message: its properties, or dice, had a say. Not to be cached */
 };
 
 void route_init(struct route *route);
@@ -201,17 +214,17 @@ void route_fini(struct route *route);
 
 /*
  * Follows the bindings from `exchange` for the first key and all `more` (CC, BCC), through
- * exchange-to-exchange bindings and alternate exchanges, cycles cut. `headers` is a checked
- * table, maybe empty. The earlier contents of *out are replaced; no target is not an error.
+ * exchange-to-exchange bindings and alternate exchanges, cycles cut. `properties` are
+ * checked ones, maybe empty. The earlier contents of *out are replaced; no target is not an error.
  * 404 no exchange; 403 it is internal.
  */
 bool topology_route(struct vhost *vhost, struct view exchange, struct view routing_key,
-                    const struct view *more, size_t n_more, struct view headers, struct route *out,
-                    struct err *err);
+                    const struct view *more, size_t n_more, struct view properties,
+                    struct route *out, struct err *err);
 
 /* The same for a dead letter, which may go to an internal exchange, too. */
 bool topology_route_dead(struct vhost *vhost, struct view exchange, struct view routing_key,
-                         const struct view *more, size_t n_more, struct view headers,
+                         const struct view *more, size_t n_more, struct view properties,
                          struct route *out, struct err *err);
 
 /* --- looking --------------------------------------------------------------------------- */
@@ -225,7 +238,7 @@ void topology_count(struct topology *topology, struct topology_counts *out);
 /* Tests: topology_route that also counts what was looked at: exchanges, nodes of a trie once a
  * word, bindings of a headers exchange. out_visited may be NULL. */
 bool topology_route_visiting(struct vhost *vhost, struct view exchange, struct view routing_key,
-                             const struct view *more, size_t n_more, struct view headers,
+                             const struct view *more, size_t n_more, struct view properties,
                              struct route *out, size_t *out_visited, struct err *err);
 
 /* Tests: recounts every index against every other; aborts when something is wrong. */

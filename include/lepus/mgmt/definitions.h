@@ -76,6 +76,17 @@ bool definitions_import(struct definitions *definitions, struct view document,
 bool definitions_import_file(struct definitions *definitions, const char *path,
                              definitions_tell *tell, void *arg, struct definitions_counts *out);
 
+/* --- limits ---------------------------------------------------------------------------- */
+
+/* What a row limits comes into force: a user's limits, and a parameter that is a vhost's limits
+ * (any other is passed over). For whoever has put the row; importing does it itself. Without its
+ * value the row takes them away. */
+void definitions_apply_user(struct topology *topology, const struct metadata_user *row);
+void definitions_apply_parameter(struct topology *topology, const struct metadata_parameter *row);
+
+/* All that the metadata has; before its writer runs. definitions_new does it. */
+bool definitions_apply_all(struct topology *topology, struct metadata *metadata, struct err *err);
+
 /* --- exporting ------------------------------------------------------------------------- */
 
 /* What the document says of its writer. */

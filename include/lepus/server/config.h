@@ -72,6 +72,14 @@ struct config {
         uint32_t handshake_timeout_ms; /* from accept to connection.open-ok */
         uint32_t backlog;              /* of listen(2) */
     } amqp;
+    struct { /* 0: no limit, of each */
+        uint32_t connections;
+        uint32_t sockets; /* 0: what the descriptors allow */
+        uint32_t channels;
+        uint32_t consumers_per_channel;
+        uint32_t queues_per_vhost;
+        uint32_t bindings_per_exchange;
+    } limits;
     struct { /* as in struct tls_settings */
         char certificate[2048];
         char key[2048];

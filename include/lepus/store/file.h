@@ -42,6 +42,7 @@ struct file_ops {
     int (*sync_dir)(void *arg, const char *path);
     int (*unlink)(void *arg, const char *path);   /* 0 also when there is none */
     int (*make_dir)(void *arg, const char *path); /* 0 also when it is there */
+    int (*remove_dir)(void *arg, const char *path); /* an empty one; 0 also when there is none */
     /* Calls each(each_arg, name) for every name in a folder, in no order; . and .. left out. */
     int (*list_dir)(void *arg, const char *path, void (*each)(void *each_arg, const char *name),
                     void *each_arg);

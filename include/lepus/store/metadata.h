@@ -192,6 +192,10 @@ void metadata_listen(struct metadata *metadata, struct worker *worker,
  * runs. */
 bool metadata_commit(struct metadata *metadata, struct err *err);
 
+/* Waits until all that was put so far is safe; while no writer thread runs, commits it itself.
+ * Any thread that may wait. False when it is not within the time. */
+bool metadata_settle(struct metadata *metadata, uint64_t patience_ms, struct err *err);
+
 /* Main thread. The thread has every signal blocked. */
 bool metadata_start(struct metadata *metadata, struct err *err);
 

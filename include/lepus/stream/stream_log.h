@@ -106,8 +106,14 @@ struct stream_log *stream_log_new(const struct stream_settings *settings,
 bool stream_log_recover(struct stream_log *log, struct err *err);
 
 /* Every reader is gone. What is under way ends without telling anybody; what was not committed is
- * lost. With `unlink` its segments go. NULL is fine. */
+ * lost. With `unlink` its segments go, and the folder unless something else is in it. NULL is
+ * fine. */
 void stream_log_free(struct stream_log *log, bool unlink);
+
+/* At the start, on the main thread: folders of streams in `dir` that are nobody's go, with all that
+ * a stream keeps in its folder. No such `dir` is fine. */
+void stream_sweep(const char *dir, const struct file_system *files,
+                  bool (*is_ours)(void *arg, uint64_t stream), void *arg);
 
 /* The content is copied; *out_offset is the message's. False, with nothing changed: there is no
  * memory, or it is too large (a

@@ -384,6 +384,7 @@ fixture_connect(struct fixture *f)
     setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &deadline, sizeof(deadline));
     f->peer = pair[0];
     adopt.fd = pair[1];
+    assert_true(limits_take_socket(topology_limits(f->topology)));
     assert_true(worker_set_start(f->workers, &err));
     post_from_outside(f->worker, &adopt.head);
 }

@@ -12,13 +12,14 @@
 
 #include "lepus/base/buf.h"
 #include "lepus/broker/topology.h"
+#include "lepus/wire/props.h"
 #include "lepus/wire/table.h"
 
 struct fixture {
     struct topology *topology;
     struct vhost *vhost;
     struct err err;
-    struct buf arguments; /* of the last call */
+    struct buf arguments, properties; /* of the last call */
     struct route route;
     char text[4096];
 };
@@ -33,6 +34,7 @@ fixture_init(struct fixture *f, unsigned shards, unsigned workers)
     f->vhost = topology_find_vhost(f->topology, VIEW_LIT("/"));
     assert_non_null(f->vhost);
     buf_init(&f->arguments, 1 << 20);
+    buf_init(&f->properties, 1 << 20);
     route_init(&f->route);
 }
 
@@ -42,6 +44,7 @@ fixture_fini(struct fixture *f)
     topology_check(f->topology);
     topology_free(f->topology);
     buf_fini(&f->arguments);
+    buf_fini(&f->properties);
     route_fini(&f->route);
 }
 
@@ -233,13 +236,24 @@ route_text(struct fixture *f, const struct route *route)
     return f->text;
 }
 
+/* Properties with these headers. */
+static inline struct view
+with_headers(struct fixture *f, const char *headers)
+{
+    struct view table = table_of(&f->arguments, headers), none = VIEW_LIT("\0\0");
+
+    buf_clear(&f->properties);
+    props_copy_with(&f->properties, none, PROP_headers, &table);
+    return buf_view(&f->properties);
+}
+
 /* Where it goes; NULL when it is refused. */
 static inline const char *
 routed_with(struct fixture *f, const char *exchange, const char *key, const struct view *more,
             size_t n_more, const char *headers)
 {
     if (!topology_route(f->vhost, view_str(exchange), view_str(key), more, n_more,
-                        table_of(&f->arguments, headers), &f->route, &f->err))
+                        with_headers(f, headers), &f->route, &f->err))
         return NULL;
     return route_text(f, &f->route);
 }

@@ -28,6 +28,7 @@ begin(struct life *life)
     f->vhost = topology_find_vhost(f->topology, VIEW_LIT("/"));
     assert_non_null(f->vhost);
     buf_init(&f->arguments, 1 << 20);
+    buf_init(&f->properties, 1 << 20);
     route_init(&f->route);
     topology_check(f->topology);
 }
@@ -472,7 +473,7 @@ a_row_that_cannot_be_stops_the_start_by_name(void **state)
 /* --- random lives ------------------------------------------------------------------------- */
 
 enum { NAMES = 6, STEPS = 4000 };
-static const char *const kinds[] = {"direct", "fanout", "topic", "headers"};
+static const char *const kinds[] = {"direct", "fanout", "topic", "headers", "x-modulus-hash"};
 
 static void
 random_step(struct fixture *f, struct random *random)

@@ -71,7 +71,7 @@ fanout_is_to_all(void **state)
     bind_queue(&f, "x", "b", "");
     assert_string_equal(routed(&f, "x", "any"), "a b");
     assert_string_equal(routed_with(&f, "x", "", more, 2, ""), "a b");
-    assert_false(f.route.depends_on_headers);
+    assert_false(f.route.is_for_one);
     fixture_fini(&f);
 }
 
@@ -279,11 +279,11 @@ headers_match_as_x_match_says(void **state)
         if (strcmp(routed_with(&f, "amq.match", "", NULL, 0, cases[i].headers),
                    cases[i].matches ? "q" : "") != 0)
             fail_msg("'%s' and '%s'", cases[i].arguments, cases[i].headers);
-        assert_true(f.route.depends_on_headers);
+        assert_true(f.route.is_for_one);
         assert_true(tie(&f, false, BINDING_TO_QUEUE, "amq.match", "q", "", cases[i].arguments));
     }
     routed(&f, "amq.match", "");
-    assert_false(f.route.depends_on_headers); /* nothing to match */
+    assert_false(f.route.is_for_one); /* nothing to match */
     fixture_fini(&f);
 }
 
@@ -390,7 +390,7 @@ alternates_take_what_nobody_matched(void **state)
     assert_true(tie(&f, true, BINDING_TO_QUEUE, "w", "b", "", "h:I=1"));
     assert_string_equal(routed_with(&f, "w", "a", NULL, 0, "h:I=1"), "b");
     assert_string_equal(routed_with(&f, "w", "a", NULL, 0, "h:I=2"), "a");
-    assert_true(f.route.depends_on_headers);
+    assert_true(f.route.is_for_one);
     fixture_fini(&f);
 }
 

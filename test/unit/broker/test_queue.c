@@ -354,7 +354,7 @@ a_cancelled_consumers_deliveries_stay_until_settled(void **state)
     setup(&f);
     c = consume(&f, 7, 0, 0, false);
     publish(&f, 1);
-    queue_cancel(&f.queue, c);
+    queue_cancel(&f.queue, c, false);
     queue_check(&f.queue);
     assert_int_equal(queue_unacked(&f.queue), 1);
     settle(&f, SETTLE_REQUEUE, 1, 1);
@@ -374,7 +374,7 @@ exclusive_keeps_others_out(void **state)
     assert_non_null(c);
     queue_start(c);
     assert_null(consume(&f, 2, 0, 0, false));
-    queue_cancel(&f.queue, c);
+    queue_cancel(&f.queue, c, false);
     assert_non_null(consume(&f, 2, 0, 0, false));
     assert_null(queue_consume(&f.queue, &(struct cmd_consume){.consumer = 3, .exclusive = true}));
     teardown(&f);
@@ -775,11 +775,43 @@ one_consumer_is_active_until_it_goes(void **state)
     assert_int_equal(f.out->n, 1);
     settle(&f, SETTLE_REQUEUE, 1, 1);
     assert_int_equal(f.out->at[1].consumer, 1);
-    queue_cancel(&f.queue, first);
+    queue_cancel(&f.queue, first, false);
     queue_succeed(&f.queue);
     queue_check(&f.queue);
     assert_int_equal(f.out->n, 4);
     assert_int_equal(f.out->at[2].consumer, 2);
+    teardown(&f);
+}
+
+/* Nobody is fed before everything that the one before held is back, whoever brings it. */
+static void
+the_next_active_one_waits_for_what_the_last_held(void **state)
+{
+    struct queue_rules rules = queue_rules_none;
+    struct consumer *first;
+    struct fixture f;
+
+    (void)state;
+    setup(&f);
+    rules.single_active = true;
+    set_rules(&f, &rules);
+    first = consume(&f, 1, 2, 0, false);
+    consume(&f, 2, 2, 0, false);
+    for (uint64_t i = 0; i < 4; i++)
+        publish(&f, i);
+    assert_int_equal(f.out->n, 2);
+    queue_cancel(&f.queue, first, true);
+    queue_succeed(&f.queue);
+    consume(&f, 3, 0, 0, false); /* comes last */
+    settle(&f, SETTLE_UNSENT, 2, 2);
+    assert_int_equal(f.out->n, 2);
+    settle(&f, SETTLE_REQUEUE, 1, 1);
+    assert_int_equal(f.out->n, 4);
+    for (size_t i = 2; i < 4; i++) {
+        assert_int_equal(f.out->at[i].consumer, 2);
+        assert_int_equal(f.out->at[i].seq, i - 1);
+    }
+    queue_check(&f.queue);
     teardown(&f);
 }
 
@@ -1082,7 +1114,7 @@ live(unsigned seed, bool paged)
             break;
         case 4:
             if (*c != NULL && rand() % 4 == 0) {
-                queue_cancel(&f.queue, *c);
+                queue_cancel(&f.queue, *c, false);
                 *c = NULL;
             }
             break;
@@ -1178,6 +1210,7 @@ main(void)
         cmocka_unit_test(a_rejected_message_without_its_body_is_fetched_to_be_dead_lettered),
         cmocka_unit_test(one_failure_too_many_is_death),
         cmocka_unit_test(one_consumer_is_active_until_it_goes),
+        cmocka_unit_test(the_next_active_one_waits_for_what_the_last_held),
         cmocka_unit_test(random_lives_agree_with_the_model),
         cmocka_unit_test(random_lives_with_pages_agree_with_the_model),
     };

@@ -7,7 +7,7 @@ find(struct fixture *f, struct route_cache *cache, const char *exchange, const c
      const char *headers)
 {
     return route_cache_find(cache, f->vhost, view_str(exchange), view_str(key),
-                            table_of(&f->arguments, headers), &f->err);
+                            with_headers(f, headers), &f->err);
 }
 
 static const char *

@@ -111,6 +111,79 @@ the_trie_matches_as_defined(void **state)
     fixture_fini(&f);
 }
 
+/* A pattern or a key of words from a small vocabulary, some of them longer than a node holds. */
+static void
+draw_words(struct random *random, size_t wild, char *out, size_t size)
+{
+    static const char longest[] = "a-word-that-no-node-of-the-trie-has-room-for-by-itself";
+    size_t n = random_below(random, 5), at = 0;
+
+    out[0] = '\0';
+    for (size_t i = 0; i < n; i++) {
+        size_t what = random_below(random, 8);
+        const char *dot = i > 0 ? "." : "";
+
+        if (what < wild)
+            at += (size_t)snprintf(out + at, size - at, "%s%s", dot, what == 0 ? "#" : "*");
+        else if (what == 7)
+            at += (size_t)snprintf(out + at, size - at, "%s%.*s%zu", dot,
+                                   (int)random_below(random, sizeof(longest)), longest,
+                                   random_below(random, 3));
+        else
+            at += (size_t)snprintf(out + at, size - at, "%s%zu", dot, random_below(random, 30));
+    }
+}
+
+/* Enough of them that the trie's nodes and its table grow over several sizes, and shrink again:
+ * more patterns in the first half of a life than in the second. */
+static void
+many_patterns_come_and_go(void **state)
+{
+    enum { PATTERNS = 400, STEPS = 12000, KEYS = 4, TEXT = 255 };
+    static char patterns[PATTERNS][TEXT + 1];
+    bool is_bound[PATTERNS] = {false};
+    struct random random = {3};
+    size_t n_matches = 0;
+    struct fixture f;
+    char name[8], key[TEXT + 1], expected[4096];
+
+    (void)state;
+    fixture_init(&f, 4, 2);
+    for (size_t i = 0; i < PATTERNS; i++) {
+        snprintf(name, sizeof(name), "q%03zu", i);
+        queue(&f, name);
+    }
+    for (size_t step = 0; step < STEPS; step++) {
+        size_t live = step < STEPS / 2 ? PATTERNS : 8, i = random_below(&random, PATTERNS);
+
+        snprintf(name, sizeof(name), "q%03zu", i);
+        if (is_bound[i])
+            unbind_queue(&f, "amq.topic", name, patterns[i]);
+        is_bound[i] = i < live;
+        draw_words(&random, 2, patterns[i], sizeof(patterns[i]));
+        if (is_bound[i])
+            bind_queue(&f, "amq.topic", name, patterns[i]);
+        if (step % 16 != 0)
+            continue;
+        topology_check(f.topology);
+        for (size_t j = 0; j < KEYS; j++) {
+            size_t at = 0;
+
+            draw_words(&random, 0, key, sizeof(key));
+            expected[0] = '\0';
+            for (i = 0; i < PATTERNS; i++)
+                if (is_bound[i] && topic_matches(patterns[i], key))
+                    at += (size_t)snprintf(expected + at, sizeof(expected) - at, "%sq%03zu",
+                                           at > 0 ? " " : "", i);
+            n_matches += at > 0;
+            if (strcmp(routed(&f, "amq.topic", key), expected) != 0)
+                fail_msg("key '%s': '%s', not '%s'", key, f.text, expected);
+        }
+    }
+    assert_true(n_matches > 500);
+    fixture_fini(&f);
+}
+
 /* --- a model of the whole ------------------------------------------------------------------ */
 
 enum { X_MAX = 7, Q_MAX = 6, BINDINGS_MAX = 512 };
@@ -416,6 +489,7 @@ main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_trie_matches_as_defined),
+        cmocka_unit_test(many_patterns_come_and_go),
         cmocka_unit_test(a_random_life_goes_as_the_model_does),
     };
 

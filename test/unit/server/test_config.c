@@ -8,6 +8,22 @@ struct told {
     struct buf text;
 };
 
+/* Of the names of keys and sections only the first, so that a new one changes no text here. */
+static void
+append_shortened(struct buf *to, const char *line)
+{
+    const char *end = strstr(line, ", found an unknown"), *list = strstr(line, "expected one of ");
+    const char *comma = end != NULL && list != NULL ? strchr(list, ',') : NULL;
+
+    if (comma == NULL || comma >= end) {
+        buf_append(to, line, strlen(line));
+        return;
+    }
+    buf_append(to, line, (size_t)(comma - line));
+    buf_append(to, ", ...", 5);
+    buf_append(to, end, strlen(end));
+}
+
 static void
 on_told(void *arg, enum config_notice notice, const char *line)
 {
@@ -15,7 +31,7 @@ on_told(void *arg, enum config_notice notice, const char *line)
 
     if (notice == CONFIG_WARNING)
         buf_append(&told->text, "warning: ", 9);
-    buf_append(&told->text, line, strlen(line));
+    append_shortened(&told->text, line);
     buf_u8(&told->text, '\n');
 }
 
@@ -153,42 +169,41 @@ static void
 every_error_is_told_with_its_line(void **state)
 {
     (void)state;
-    assert_refused("heartbeat = 1\n"
-                   "[amqp]\n"
-                   "heartbeat = -1\n"
-                   "heartbeat = 2\n"
-                   "\n"
-                   "nonsense\n"
-                   "[log\n"
-                   "level = passed over\n"
-                   "[log]\n"
-                   "level = loud\n"
-                   "level = loud\n"
-                   "colour = red\n"
-                   "[logs]\n"
-                   "level = passed over\n"
-                   "[log] format = json\n"
-                   "[broker]\n"
-                   "default_pass =\n"
-                   "=5\n"
-                   "workers = 65",
-                   NULL, NULL,
-                   "f.ini:1: heartbeat: expected a [section] above it, found none\n"
-                   "f.ini:3: amqp.heartbeat: expected a duration in whole seconds from 0s to "
-                   "65535s, found '-1'\n"
-                   "f.ini:4: amqp.heartbeat: expected once, found again (first in line 3)\n"
-                   "f.ini:6: expected key = value, found neither that nor a [section]\n"
-                   "f.ini:7: expected ']' at the end of a section's name, found none\n"
-                   "f.ini:10: log.level: expected one of error, warn, info, debug, found 'loud'\n"
-                   "f.ini:11: log.level: expected once, found again (first in line 10)\n"
-                   "f.ini:12: log.colour: expected one of level, format, found an unknown key\n"
-                   "f.ini:13: [logs]: expected one of the sections broker, amqp, tls, log, store, "
-                   "management, prometheus, found an unknown one\n"
-                   "f.ini:15: [log]: expected the end of the line behind it, found more\n"
-                   "f.ini:17: broker.default_pass: expected text of 1 to 255 bytes, found 0 bytes\n"
-                   "f.ini:18: broker.: expected one of data_dir, workers, default_user, "
-                   "default_pass, product, version, cluster_name, found an unknown key\n"
-                   "f.ini:19: broker.workers: expected a whole number from 0 to 64, found '65'\n");
+    assert_refused(
+        "heartbeat = 1\n"
+        "[amqp]\n"
+        "heartbeat = -1\n"
+        "heartbeat = 2\n"
+        "\n"
+        "nonsense\n"
+        "[log\n"
+        "level = passed over\n"
+        "[log]\n"
+        "level = loud\n"
+        "level = loud\n"
+        "colour = red\n"
+        "[logs]\n"
+        "level = passed over\n"
+        "[log] format = json\n"
+        "[broker]\n"
+        "default_pass =\n"
+        "=5\n"
+        "workers = 65",
+        NULL, NULL,
+        "f.ini:1: heartbeat: expected a [section] above it, found none\n"
+        "f.ini:3: amqp.heartbeat: expected a duration in whole seconds from 0s to "
+        "65535s, found '-1'\n"
+        "f.ini:4: amqp.heartbeat: expected once, found again (first in line 3)\n"
+        "f.ini:6: expected key = value, found neither that nor a [section]\n"
+        "f.ini:7: expected ']' at the end of a section's name, found none\n"
+        "f.ini:10: log.level: expected one of error, warn, info, debug, found 'loud'\n"
+        "f.ini:11: log.level: expected once, found again (first in line 10)\n"
+        "f.ini:12: log.colour: expected one of level, ..., found an unknown key\n"
+        "f.ini:13: [logs]: expected one of the sections broker, ..., found an unknown one\n"
+        "f.ini:15: [log]: expected the end of the line behind it, found more\n"
+        "f.ini:17: broker.default_pass: expected text of 1 to 255 bytes, found 0 bytes\n"
+        "f.ini:18: broker.: expected one of data_dir, ..., found an unknown key\n"
+        "f.ini:19: broker.workers: expected a whole number from 0 to 64, found '65'\n");
 }
 
 static void
@@ -200,17 +215,16 @@ last_line_may_be_the_bad_one(void **state)
     assert_refused("[", NULL, NULL,
                    "f.ini:1: expected ']' at the end of a section's name, found none\n");
     assert_refused("[]", NULL, NULL,
-                   "f.ini:1: []: expected one of the sections broker, amqp, tls, log, store, "
-                   "management, prometheus, found an unknown one\n");
+                   "f.ini:1: []: expected one of the sections broker, ..., found an unknown one\n");
 }
 
 static void
 file_names_the_section_without_keys(void **state)
 {
     (void)state;
-    assert_refused("[ampq]\n\n[amqp]\n", NULL, NULL,
-                   "f.ini:1: [ampq]: expected one of the sections broker, amqp, tls, log, store, "
-                   "management, prometheus, found an unknown one\n");
+    assert_refused(
+        "[ampq]\n\n[amqp]\n", NULL, NULL,
+        "f.ini:1: [ampq]: expected one of the sections broker, ..., found an unknown one\n");
 }
 
 static void
@@ -227,8 +241,7 @@ long_line_is_refused_whole(void **state)
     snprintf(text + strlen(text), 30, "\nworkers = 5\nx = 1\n");
     assert_refused(text, NULL, NULL,
                    "f.ini:2: expected a line of at most 198 bytes, found 391\n"
-                   "f.ini:4: broker.x: expected one of data_dir, workers, default_user, "
-                   "default_pass, product, version, cluster_name, found an unknown key\n");
+                   "f.ini:4: broker.x: expected one of data_dir, ..., found an unknown key\n");
 }
 
 static void
@@ -322,7 +335,8 @@ environment_names_are_checked_where_the_section_is_ours(void **state)
         "one\n"
         "LEPUS_LOG_: expected the name of one of log's keys level, format, found an unknown one\n"
         "LEPUS_LOG_LEVEL: log.level: expected one of error, warn, info, debug, found 'loud'\n"
-        "LEPUS_STORE_SYNC_: expected the name of one of store's keys sync, journal_size, memory, disk_free_limit, found "
+        "LEPUS_STORE_SYNC_: expected the name of one of store's keys sync, journal_size, memory, "
+        "disk_free_limit, found "
         "an unknown one\n");
 }
 
@@ -334,16 +348,15 @@ options_are_checked(void **state)
         "logs.level=info", "log.level=info=", NULL};
 
     (void)state;
-    assert_refused("", NULL, options,
-                   "-o: expected section.key=value, found 'amqp.heartbeat'\n"
-                   "-o: expected section.key=value, found 'heartbeat=1'\n"
-                   "-o: expected section.key=value, found '='\n"
-                   "-o: .: expected one of the sections broker, amqp, tls, log, store, management, "
-                   "prometheus, found an unknown one\n"
-                   "-o: log.x: expected one of level, format, found an unknown key\n"
-                   "-o: logs.level: expected one of the sections broker, amqp, tls, log, store, "
-                   "management, prometheus, found an unknown one\n"
-                   "-o: log.level: expected one of error, warn, info, debug, found 'info='\n");
+    assert_refused(
+        "", NULL, options,
+        "-o: expected section.key=value, found 'amqp.heartbeat'\n"
+        "-o: expected section.key=value, found 'heartbeat=1'\n"
+        "-o: expected section.key=value, found '='\n"
+        "-o: .: expected one of the sections broker, ..., found an unknown one\n"
+        "-o: log.x: expected one of level, ..., found an unknown key\n"
+        "-o: logs.level: expected one of the sections broker, ..., found an unknown one\n"
+        "-o: log.level: expected one of error, warn, info, debug, found 'info='\n");
 }
 
 static void
@@ -355,7 +368,7 @@ keys_of_missing_parts_warn_when_they_ask_for_something(void **state)
     assert_loads("[store]\nsync = always\n"
                  "[management]\nlisten =\nsocket = /run/x\n[prometheus]\nlisten=a:1\n",
                  NULL, NULL,
-                                  "warning: management.socket is set, but this version has no management listener: "
+                 "warning: management.socket is set, but this version has no management listener: "
                  "ignored\n"
                  "warning: prometheus.listen is set, but this version has no Prometheus listener: "
                  "ignored\n",

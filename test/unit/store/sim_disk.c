@@ -509,6 +509,24 @@ make_dir(void *arg, const char *path)
 }
 
 static int
+remove_dir(void *arg, const char *path)
+{
+    struct sim_disk *sim = arg;
+    int rc = enter(sim, SIM_UNLINK);
+    struct name *name = rc == 0 ? find_name(sim, path) : NULL;
+
+    for (size_t i = 0; name != NULL && rc == 0 && i < sim->n_names; i++)
+        if (sim->names[i].seen != NULL && is_in(sim->names[i].path, path))
+            rc = -ENOTEMPTY;
+    if (name != NULL && rc == 0) {
+        assert(name->seen == NULL || name->seen->is_dir);
+        node_unref(sim, &name->seen);
+        forget_gone_names(sim);
+    }
+    return leave(sim, rc);
+}
+
+static int
 list_dir(void *arg, const char *path, void (*each)(void *each_arg, const char *name),
          void *each_arg)
 {
@@ -554,6 +572,7 @@ static const struct file_ops sim_ops = {
     .sync_dir = sync_dir,
     .unlink = unlink_file,
     .make_dir = make_dir,
+    .remove_dir = remove_dir,
     .list_dir = list_dir,
 };
 

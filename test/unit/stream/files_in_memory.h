@@ -33,6 +33,7 @@ struct memory_disk {
     unsigned calls, fail_at; /* the call that fails; 0: none */
     unsigned fail_for;       /* and how many after it */
     int fail_errno;
+    unsigned n_removed; /* folders, which are not kept: each time one was removed */
     struct random random;
 };
 
@@ -251,6 +252,20 @@ memory_make_dir(void *arg, const char *path)
 }
 
 static inline int
+memory_remove_dir(void *arg, const char *path)
+{
+    struct memory_disk *d = arg;
+
+    if (memory_fails(d))
+        return -d->fail_errno;
+    for (size_t i = 0; i < d->n_files; i++)
+        if (d->files[i]->is_named && memory_is_in(d->files[i]->path, path))
+            return -ENOTEMPTY;
+    d->n_removed++;
+    return 0;
+}
+
+static inline int
 memory_list_dir(void *arg, const char *path, void (*each)(void *each_arg, const char *name),
                 void *each_arg)
 {
@@ -280,6 +295,7 @@ static const struct file_ops memory_ops = {
     .sync_dir = memory_sync_dir,
     .unlink = memory_unlink,
     .make_dir = memory_make_dir,
+    .remove_dir = memory_remove_dir,
     .list_dir = memory_list_dir,
 };
 

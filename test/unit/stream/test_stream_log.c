@@ -559,6 +559,7 @@ a_deleted_stream_leaves_nothing(void **state)
     run_disk(w);
     for (size_t i = 0; i < w->files->n_files; i++)
         assert_false(w->files->files[i]->is_named);
+    assert_int_equal(w->files->n_removed, 1);
     assert_int_equal(w->files->n_open, 0);
     w->appended = w->safe = 0;
     open_log(w);

@@ -272,6 +272,55 @@ everybody_sees_everything(void **state)
     open_eyes(&s); /* one here, one there; the last at the end */
     run(&s);
     close_stage(&s, true);
+    assert_int_not_equal(access(tmpdir_file(&dir, "0000000000000003"), F_OK), 0);
+    tmpdir_fini(&dir);
+}
+
+static bool
+is_three(void *arg, uint64_t stream)
+{
+    (void)arg;
+    return stream == 3;
+}
+
+/* How many of them are there? */
+static unsigned
+count_there(const struct tmpdir *dir, const char *const *names)
+{
+    unsigned n = 0;
+
+    for (; *names != NULL; names++)
+        n += access(tmpdir_file(dir, *names), F_OK) == 0;
+    return n;
+}
+
+static void
+folders_of_nobody_are_swept(void **state)
+{
+    static struct stage s = {.lock = PTHREAD_MUTEX_INITIALIZER, .done = PTHREAD_COND_INITIALIZER};
+    static const char *const ours[] = {"0000000000000003", "notes", "000000000000000a.txt",
+                                       "000000000000000B", NULL};
+    static const char *const theirs[] = {"000000000000000b", NULL};
+    struct tmpdir dir;
+    char other[512];
+
+    (void)state;
+    tmpdir_init(&dir);
+    stream_sweep(tmpdir_file(&dir, "missing"), &file_posix, is_three, NULL);
+    open_stage(&s, dir.path);
+    s.publish = (struct worker_task){.run = publish, .arg = &s};
+    open_eyes(&s);
+    worker_schedule(s.worker, WORKER_AGAIN, &s.publish);
+    run(&s);
+    close_stage(&s, false);
+    snprintf(other, sizeof(other), "%s", tmpdir_file(&dir, ours[0]));
+    assert_int_equal(rename(other, tmpdir_file(&dir, theirs[0])), 0);
+    for (unsigned i = 0; ours[i] != NULL; i++)
+        assert_int_equal(mkdir(tmpdir_file(&dir, ours[i]), 0700), 0);
+
+    stream_sweep(dir.path, &file_posix, is_three, NULL);
+    assert_int_equal(count_there(&dir, theirs), 0);
+    assert_int_equal(count_there(&dir, ours), 4);
     tmpdir_fini(&dir);
 }
 
@@ -309,6 +358,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(everybody_sees_everything),
+        cmocka_unit_test(folders_of_nobody_are_swept),
         cmocka_unit_test(syncs_that_fail_delay_and_lose_nothing),
     };
 
