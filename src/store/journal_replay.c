@@ -25,8 +25,7 @@ struct segment {
     struct segment_head head;
     uint64_t size;
     bool has_bad_head;
-    uint64_t
-        bad_at; /* where the first octets stand that are no frame, before one that is; 0: none */
+    uint64_t bad_at; /* where the first octets are that are no frame, before one that is; or 0 */
 };
 
 struct indexed {
@@ -254,14 +253,16 @@ drop_former_segments(struct replay *r)
 static int
 compare_segments(const void *a, const void *b)
 {
-    const struct segment_head *x = &((const struct segment *)a)->head;
-    const struct segment_head *y = &((const struct segment *)b)->head;
+    const struct segment *left = a, *right = b;
+    const struct segment_head *x = &left->head, *y = &right->head;
 
     if (x->term != y->term)
         return x->term < y->term ? -1 : 1;
     if (x->journal != y->journal)
         return x->journal < y->journal ? -1 : 1;
-    return x->generation < y->generation ? -1 : x->generation > y->generation;
+    if (x->generation != y->generation)
+        return x->generation < y->generation ? -1 : 1;
+    return strcmp(left->path, right->path); /* no writer makes two of one generation */
 }
 
 static bool
@@ -296,8 +297,8 @@ frame_at(const struct replay *r, const struct segment *segment, uint64_t at, str
     if (segment->size - at < FRAME_HEAD_LEN || !frame_head_decode(r->octets + at, out))
         return false;
     return out->generation == segment->head.generation && out->term == segment->head.term &&
-           out->key == segment->head.key && out->len <= segment->size - at - FRAME_HEAD_LEN &&
-           frame_is_good(r->octets + at, out);
+           out->key == segment->head.key && out->lsn < UINT64_MAX &&
+           out->len <= segment->size - at - FRAME_HEAD_LEN && frame_is_good(r->octets + at, out);
 }
 
 static void
@@ -346,7 +347,9 @@ compare_indexed(const void *a, const void *b)
 
     if (x->lsn != y->lsn)
         return x->lsn < y->lsn ? -1 : 1;
-    return x->segment < y->segment ? -1 : x->segment > y->segment;
+    if (x->segment != y->segment)
+        return x->segment < y->segment ? -1 : 1;
+    return x->at < y->at ? -1 : x->at > y->at;
 }
 
 /* --- damage ---------------------------------------------------------------------------- */
@@ -543,6 +546,7 @@ replay_group(struct replay *r, size_t group, size_t group_end)
 static bool
 check_versions(struct replay *r)
 {
+    r->found->term = r->only; /* whose owner may not have come to write more than its name */
     for (size_t i = 0; i < r->n_segments; i++) {
         const struct segment *segment = &r->segments[i];
 

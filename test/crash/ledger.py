@@ -132,6 +132,9 @@ class Ledger:
         self.counted["confirmed"] += 1
 
     def bury(self, copy):
+        if copy.is_again:  # one of them: there may be others
+            copy.leaving = MAYBE_BACK
+            return
         if self.live[copy.queue].pop(copy.message.number, None) is not None:
             self.dead[copy.queue].add(copy.message.number)
 
@@ -269,7 +272,9 @@ class Ledger:
             if copy is None:
                 continue
             if number in there:
-                if not copy.is_again:
+                if copy.is_again:
+                    copies.append(copy)
+                else:
                     self.problem("there twice", f"{queue}: {told(number)}")
                 continue
             if last.get(number >> 32, -1) >= number and queue not in self.unordered:
@@ -298,7 +303,8 @@ class Ledger:
                                      f"{queue}: {told(number)}, {message.size} octets"
                                      + (", a transaction's" if message.group else ""))
                 self.bury(copy)
-            copy.leaving = False
+            else:
+                copy.leaving = False
         for absent, present in halves.values():
             if absent and present and not self.is_lenient and not self.is_weak:
                 self.problem("half a transaction", f"{queue}: {told(present[0])} is there, "

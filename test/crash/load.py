@@ -472,6 +472,7 @@ class Drainer(Actor):
     def __init__(self, queue):
         self.queue, self.deliveries, self.closed, self.committed = queue, [], None, False
         self.cancelled = False
+        self.copies, self.acked = [], 0  # what came, and how much of it is acknowledged
 
     def method(self, frame):
         if frame.name == "tx.commit-ok":
@@ -569,7 +570,7 @@ def await_returned(probe, drainers, ledger):
     """What the look had in its hands is back in the queues."""
     deadline = time.monotonic() + 30
     for drainer in drainers:
-        expected = sum(not copy.leaving for copy in ledger.live[drainer.queue].values())
+        expected = len(drainer.copies) - drainer.acked
         while True:
             have = ready_in(probe, drainer.queue)
             if have == expected:
@@ -590,6 +591,7 @@ def acknowledge(loop, peer, drainers, ledger, rng, keep):
             tags = sorted(rng.sample(tags, rng.randint(0, n)))
         if not tags:
             continue
+        drainer.acked = len(tags)
         group = ledger.begin()
         if len(tags) == n:
             peer.send(ack_frame(drainer.channel, n, True))
