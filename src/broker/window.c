@@ -757,8 +757,8 @@ window_skip(struct window *window, uint64_t last, size_t lost)
     lose_from_middle(window, lost);
     if (window->middle == 0)
         join_back(window);
-    else if (last >= window->front.end && last < window->back.first)
-        front_skip_to(window, last + 1);
+    else if (last >= window->front.end)
+        front_skip_to(window, last < window->back.first ? last + 1 : window->back.first);
 }
 
 bool

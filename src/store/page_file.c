@@ -279,6 +279,15 @@ read_exactly(const struct page_file *file, void *to, size_t n, uint64_t at)
     return got < 0 ? (int)got : (size_t)got == n ? 0 : -EBADMSG;
 }
 
+/* Is there a good block in n octets? */
+static bool
+is_block(const uint8_t *octets, size_t n, struct block_head *out)
+{
+    return n >= BLOCK_HEAD_SIZE && block_head_decode(octets, out) &&
+           out->len <= n - BLOCK_HEAD_SIZE &&
+           crc32c(0, octets + 8, BLOCK_HEAD_SIZE - 8 + out->len) == out->crc;
+}
+
 /* The first good block behind a damaged place; 0: none. */
 static uint64_t
 find_block(struct page_file *file, uint64_t at, uint64_t end, struct block_head *out)
@@ -289,9 +298,7 @@ find_block(struct page_file *file, uint64_t at, uint64_t end, struct block_head 
 
     if (octets != NULL && read_exactly(file, octets, n, at) == 0)
         for (size_t i = 1; found == 0 && i + BLOCK_HEAD_SIZE <= n; i++)
-            if (get_le32(octets + i) == BLOCK_MAGIC && block_head_decode(octets + i, out) &&
-                out->len <= n - i - BLOCK_HEAD_SIZE &&
-                crc32c(0, octets + i + 8, BLOCK_HEAD_SIZE - 8 + out->len) == out->crc)
+            if (is_block(octets + i, n - i, out))
                 found = at + i;
     free(octets);
     return found;
@@ -340,12 +347,45 @@ page_file_quarantine(struct page_file *file)
     free(to);
 }
 
+/* A block and, when it is small, those that follow it, as far as they are good: what is wrong with
+ * the next one is told to who asks for it. */
+static int
+read_blocks(struct page_file *file, uint64_t at, uint64_t end, struct block_head *head,
+            struct block_bytes **out)
+{
+    const struct file_system *files = &file->store->files;
+    size_t n = BLOCK_HEAD_SIZE + head->len, len;
+    struct block_head next;
+    struct block_bytes *blocks;
+    int64_t got;
+
+    if (n < READ_BYTES)
+        n = end - at < READ_BYTES ? (size_t)(end - at) : READ_BYTES;
+    blocks = block_bytes_new(n);
+    if (blocks == NULL)
+        return -ENOMEM;
+    got = files->ops->read(files->arg, file->fd, blocks->at, n, at);
+    if (got < 0 || !is_block(blocks->at, (size_t)got, &next)) {
+        block_bytes_unref(&blocks);
+        return got < 0 ? (int)got : -EBADMSG;
+    }
+    for (len = BLOCK_HEAD_SIZE + next.len;
+         is_block(blocks->at + len, (size_t)got - len, &next) && next.first > head->last;
+         len += BLOCK_HEAD_SIZE + next.len) {
+        head->last = next.last;
+        head->count += next.count;
+        head->persistent += next.persistent;
+    }
+    blocks->len = len;
+    *out = blocks;
+    return 0;
+}
+
 int
 page_file_read(struct page_file *file, uint64_t seq, uint64_t *at, uint64_t end,
                struct block_head *head, struct block_bytes **out)
 {
     uint8_t octets[BLOCK_HEAD_SIZE];
-    struct block_bytes *block;
     int rc = page_file_open(file);
 
     *out = NULL;
@@ -364,20 +404,9 @@ page_file_read(struct page_file *file, uint64_t seq, uint64_t *at, uint64_t end,
             break;
         *at += BLOCK_HEAD_SIZE + head->len;
     }
-    if (rc != 0)
-        return rc;
-    block = block_bytes_new(BLOCK_HEAD_SIZE + head->len);
-    if (block == NULL)
-        return -ENOMEM;
-    memcpy(block->at, octets, BLOCK_HEAD_SIZE);
-    rc = read_exactly(file, block->at + BLOCK_HEAD_SIZE, head->len, *at + BLOCK_HEAD_SIZE);
-    if (rc == 0 && crc32c(0, block->at + 8, block->len - 8) != head->crc)
-        rc = -EBADMSG;
-    if (rc != 0) {
-        block_bytes_unref(&block);
-        return rc;
-    }
-    *at += block->len;
-    *out = block;
-    return 0;
+    if (rc == 0)
+        rc = read_blocks(file, *at, end, head, out);
+    if (rc == 0)
+        *at += (*out)->len;
+    return rc;
 }

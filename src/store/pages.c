@@ -209,6 +209,7 @@ page_store_new(const char *dir, const struct file_system *files, struct disk *di
     buf_init(&store->filling, SIZE_MAX);
     list_init(&store->failed);
     list_init(&store->failed_reads);
+    list_init(&store->waiting_reads);
     list_init(&store->dirty);
     list_init(&store->open);
     list_init(&store->condemned);
@@ -581,13 +582,15 @@ page_store_sync(struct page_store *store, void (*done)(void *arg, const struct e
 
 struct page_block {
     struct block_bytes *bytes;
+    size_t begun; /* the runs below are read, or being read */
     struct record_reader reader;
     bool skips_transient;
 };
 
 struct read_job {
     struct disk_job job;
-    struct list failed;  /* in store->failed_reads */
+    struct list failed; /* in store->failed_reads, or, before its turn, in store->waiting_reads */
+    struct page_store *store;
     struct pages *pages; /* NULL: they went */
     struct page_file *file;
     uint64_t seq, at, end, asked_at;
@@ -611,6 +614,21 @@ run_read(struct disk_job *job)
         page_file_quarantine(r->file);
 }
 
+/* The records of the next block among those that were read. */
+static bool
+begin_run(struct page_block *block)
+{
+    struct block_head head;
+    const uint8_t *at = block->bytes->at + block->begun;
+
+    if (block->begun == block->bytes->len)
+        return false;
+    block_head_decode(at, &head); /* page_file_read has looked at it */
+    record_reader_init(&block->reader, view_of(at + BLOCK_HEAD_SIZE, head.len));
+    block->begun += BLOCK_HEAD_SIZE + head.len;
+    return true;
+}
+
 static struct page_block *
 make_block(struct block_bytes *bytes, bool skips_transient)
 {
@@ -618,8 +636,7 @@ make_block(struct block_bytes *bytes, bool skips_transient)
 
     block->bytes = bytes;
     block->skips_transient = skips_transient;
-    record_reader_init(&block->reader,
-                       view_of(bytes->at + BLOCK_HEAD_SIZE, bytes->len - BLOCK_HEAD_SIZE));
+    begin_run(block);
     return block;
 }
 
@@ -629,7 +646,12 @@ page_block_next(struct page_block *block, uint64_t *out_seq, struct record_messa
     struct record record;
     struct record_target target;
 
-    while (record_next(&block->reader, &record)) {
+    for (;;) {
+        if (!record_next(&block->reader, &record)) {
+            if (block->reader.bad || !begin_run(block))
+                return false;
+            continue;
+        }
         if (record.kind != RECORD_PUBLISH || record.n != 1 ||
             !record_next_target(&block->reader, &record, &target))
             return false;
@@ -639,7 +661,6 @@ page_block_next(struct page_block *block, uint64_t *out_seq, struct record_messa
         *out = record.message;
         return true;
     }
-    return false;
 }
 
 void
@@ -698,23 +719,37 @@ read_failed(struct pages *pages, struct read_job *r)
     pages->ops->block(pages->arg, NULL, &why, first, last);
 }
 
+/* What many read at the same time is no more in memory than a few blocks. */
+static void
+begin_reads(struct page_store *store)
+{
+    while (store->n_reads < READS_MAX && !list_is_empty(&store->waiting_reads)) {
+        struct list *link = list_take_first(&store->waiting_reads);
+
+        store->n_reads++;
+        disk_submit(store->disk, DISK_FIRST, &container_of(link, struct read_job, failed)->job);
+    }
+}
+
 static void
 on_read_done(struct disk_job *job)
 {
     struct read_job *r = container_of(job, struct read_job, job);
+    struct page_store *store = r->store;
     struct pages *pages = r->pages;
     struct page_block *block = NULL;
     struct err why;
 
+    store->n_reads--;
     if (pages != NULL && r->rc != 0 && r->rc != -EBADMSG && r->rc != -ENOENT) {
-        list_append(&r->file->store->failed_reads, &r->failed);
-        tell_trouble(r->file->store, r->file, "read", r->rc);
+        list_append(&store->failed_reads, &r->failed);
+        tell_trouble(store, r->file, "read", r->rc);
+        begin_reads(store);
         return; /* what is there may be all right: page_store_retry */
     }
     if (pages != NULL)
         pages->reading = NULL;
-    if (r->file != NULL)
-        look_at_trouble(r->file->store);
+    look_at_trouble(store);
     if (pages == NULL) {
         block_bytes_unref(&r->bytes);
     } else if (r->file == NULL) {
@@ -736,6 +771,7 @@ on_read_done(struct disk_job *job)
     if (r->file != NULL)
         file_unref(r->file);
     free(r);
+    begin_reads(store);
 }
 
 /* A sealed block that holds seq, or what comes next after it, and is not written yet. */
@@ -760,6 +796,7 @@ pages_read(struct pages *pages, uint64_t seq)
 
     assert(pages->reading == NULL);
     pages->reading = r;
+    r->store = pages->store;
     r->pages = pages;
     r->seq = seq;
     r->job.run = run_read;
@@ -779,7 +816,8 @@ pages_read(struct pages *pages, uint64_t seq)
     }
     if (r->file != NULL)
         r->file->refs++;
-    disk_submit(pages->store->disk, DISK_FIRST, &r->job);
+    list_append(&r->store->waiting_reads, &r->failed);
+    begin_reads(r->store);
 }
 
 /* --- trying again ---------------------------------------------------------------------- */
@@ -806,8 +844,9 @@ page_store_retry(struct page_store *store)
         struct read_job *r = container_of(link, struct read_job, failed);
 
         r->at = r->asked_at;
-        disk_submit(store->disk, DISK_FIRST, &r->job);
+        list_append(&store->waiting_reads, &r->failed);
     }
+    begin_reads(store);
     look_at_trouble(store);
 }
 
@@ -886,7 +925,9 @@ end_read(struct read_job *r)
     if (!list_is_linked(&r->failed))
         return; /* under way: it ends by itself */
     list_remove(&r->failed);
-    file_unref(r->file);
+    block_bytes_unref(&r->bytes);
+    if (r->file != NULL)
+        file_unref(r->file);
     free(r);
 }
 

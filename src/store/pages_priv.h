@@ -14,6 +14,8 @@ enum {
     FILE_HEAD_SIZE = 64,
     BLOCK_HEAD_SIZE = 48,
     PAGES_VERSION = 1,
+    READS_MAX = 8,
+    READ_BYTES = 32 * 1024, /* of small blocks, as many as that */
 };
 
 struct page_store {
@@ -27,7 +29,9 @@ struct page_store {
     size_t writing_bytes;
     struct list failed; /* blocks that could not be written */
     struct list failed_reads;
-    struct list dirty;  /* files written to since their last sync was asked for */
+    struct list waiting_reads;
+    unsigned n_reads;  /* under way: READS_MAX at most */
+    struct list dirty; /* files written to since their last sync was asked for */
     bool is_in_trouble, is_syncing, sync_failed;
     uint64_t stamp, safe_stamp;
     struct list condemned; /* files, by page_file.condemned: unlinked when their stamp is safe */
@@ -65,11 +69,12 @@ struct page_file {
     struct list in_use;
 };
 
-/* A sealed block: until it is written, and as long as somebody reads it. */
+/* A sealed block: until it is written, and as long as somebody reads it; or some of them, one after
+ * the other, as they stand in a file. */
 struct block_bytes {
     unsigned refs;
     size_t len;
-    uint8_t at[]; /* head and records */
+    uint8_t at[]; /* heads and records */
 };
 
 struct block_head {
@@ -86,10 +91,11 @@ int page_file_unlink(struct page_file *file);
 char *page_file_path(const struct page_file *file); /* malloc'd */
 char *page_file_dir(const struct page_file *file);
 
-/* Reads the block that begins at *at, or the first one after it that ends with at least seq;
- * *at is then behind it. 0: none up to `end`. -EBADMSG: damaged: *head says what is lost if its
- * first is not 0; else up to its last, *at being where there is a good block again, or, with last 0
- * too, all the rest of the file. */
+/* Reads the block that begins at *at, or the first one after it that ends with at least seq, and
+ * more if they are small; *at is then behind them, and *head tells of all that were read. 0: none
+ * up to `end`. -EBADMSG: damaged: *head says what is lost if its first is not 0; else up to its
+ * last, *at being where there is a good block again, or, with last 0 too, all the rest of the file.
+ */
 int page_file_read(struct page_file *file, uint64_t seq, uint64_t *at, uint64_t end,
                    struct block_head *head, struct block_bytes **out);
 
