@@ -15,8 +15,6 @@ death_name(enum death why)
         return "maxlen";
     case DEATH_DELIVERY_LIMIT:
         return "delivery_limit";
-    case DEATH_DUE:
-        return "due";
     }
     return "";
 }

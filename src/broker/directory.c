@@ -43,6 +43,7 @@ tell(const struct queue_entry *queue, struct queue_found *out)
     out->ref = queue->ref;
     out->owner = queue->owner;
     out->durable = queue->durable;
+    out->type = queue->type;
     out->ticket = queue->ticket;
     out->name_len = queue->name_len;
     memcpy(out->name, queue->name, (size_t)queue->name_len + 1);
@@ -102,6 +103,7 @@ make(struct vhost *vhost, const struct queue_ref *ref, const struct queue_spec *
     queue->owner = spec->exclusive ? connection : 0;
     queue->durable = spec->durable;
     queue->auto_delete = spec->auto_delete;
+    queue->type = queue_arguments_type(spec->arguments);
     list_init(&queue->bound);
     queue->name_len = (uint8_t)spec->name.len;
     queue->arguments_len = (uint32_t)spec->arguments.len;
@@ -248,7 +250,6 @@ topology_find_queue(struct vhost *vhost, struct view name, uint64_t connection,
 bool
 topology_queue_describe(struct topology *topology, uint64_t id, struct queue_description *out)
 {
-    const struct exchange *exchange;
     const struct queue_entry *queue;
 
     topology_read_lock(topology);
@@ -263,6 +264,7 @@ topology_queue_describe(struct topology *topology, uint64_t id, struct queue_des
             .name_len = queue->name_len,
             .durable = queue->durable,
             .auto_delete = queue->auto_delete,
+            .type = queue->type,
             .exclusive = queue->owner != 0,
             .owner = queue->owner,
             .arguments = (uint8_t *)view_dup(arguments),
@@ -270,42 +272,20 @@ topology_queue_describe(struct topology *topology, uint64_t id, struct queue_des
             .ticket = queue->ticket,
         };
     }
-    exchange = queue == NULL ? idmap_find(&topology->exchanges_with_queue, id) : NULL;
-    if (exchange != NULL)
-        *out = (struct queue_description){
-            .ref = exchange_queue(exchange),
-            .vhost = exchange->vhost,
-            .name = view_dup(exchange_name(exchange)),
-            .name_len = exchange->name_len,
-            .durable = exchange->durable,
-            .ticket = exchange->ticket,
-            .delays = true,
-        };
     topology_unlock(topology);
-    return queue != NULL || exchange != NULL;
-}
-
-void
-topology_on_queue_gone(struct topology *topology, topology_queue_gone_fn *gone, void *arg)
-{
-    topology->queue_gone = gone;
-    topology->queue_gone_arg = arg;
+    return queue != NULL;
 }
 
 void
 topology_each_durable_queue(struct topology *topology, void (*each)(void *arg, uint64_t id),
                             void *arg)
 {
-    const struct exchange *exchange;
     const struct queue_entry *queue;
 
     topology_read_lock(topology);
     for (size_t at = 0; (queue = idmap_next(&topology->queues, &at)) != NULL;)
         if (queue->durable)
             each(arg, queue->ref.id);
-    for (size_t at = 0; (exchange = idmap_next(&topology->exchanges_with_queue, &at)) != NULL;)
-        if (exchange->durable)
-            each(arg, exchange->id);
     topology_unlock(topology);
 }
 

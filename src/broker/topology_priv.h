@@ -28,11 +28,8 @@ struct topology {
     struct map vhosts;
     struct list former_vhosts; /* deleted ones: connections may still point there */
     uint32_t last_vhost;
-    uint64_t last_id;                  /* of queues and exchanges alike: never reused */
-    struct idmap queues;               /* of all vhosts, by id */
-    struct idmap exchanges_with_queue; /* likewise: those that have one of their own */
-    topology_queue_gone_fn *queue_gone;
-    void *queue_gone_arg;
+    uint64_t last_id;    /* of queues and exchanges alike: never reused */
+    struct idmap queues; /* of all vhosts, by id */
     struct topology_counts counts;
     struct limits *limits;
 
@@ -67,6 +64,7 @@ struct queue_entry {
     uint32_t arguments_len; /* they stand behind the name and its NUL */
     uint8_t name_len;
     bool durable, auto_delete;
+    enum queue_type type;
     char name[];
 };
 
