@@ -406,6 +406,13 @@ void channel_cancel_all(struct channel *ch);
 /* channel_basic.c */
 void channel_finish_get(struct channel *ch, const struct cmd_reply *reply);
 
+/* channel_stream.c */
+/* 540: "basic.get not supported by stream queues queue 'q' ..." */
+bool stream_err(struct channel *ch, struct view queue, const char *what, struct err *err);
+/* Whether the stream may be consumed so; fills in what only streams want to know. */
+bool stream_check_consume(struct channel *ch, const struct basic_consume *m, struct view queue,
+                          struct cmd_consume *cmd, struct err *err);
+
 /* channel_settle.c */
 void unacked_push(struct channel *ch, uint64_t tag, uint64_t queue, uint32_t shard, uint64_t seq,
                   bool counted);

@@ -53,6 +53,8 @@ channel_handle_basic_get(struct channel *ch, const union method_args *args, stru
         return false;
     if (!topology_find_queue(ch->conn->vhost, name, ch->conn->id, &found, err))
         return channel_refused(ch, &found, err);
+    if (found.type == QUEUE_STREAM)
+        return stream_err(ch, name, "basic.get", err);
     channel_wait(ch, WAIT_GET, false);
     ch->wait_name = view_dup(name);
     ch->wait_no_ack = m->no_ack;

@@ -130,6 +130,9 @@ channel_handle_basic_consume(struct channel *ch, const union method_args *args, 
         return false;
     if (!topology_find_queue(ch->conn->vhost, name, ch->conn->id, &found, err))
         return channel_refused(ch, &found, err);
+    cmd.exclusive = m->exclusive;
+    if (found.type == QUEUE_STREAM && !stream_check_consume(ch, m, name, &cmd, err))
+        return false;
 
     cc = consumer_new(ch, tag);
     cc->queue = found.ref;
@@ -144,7 +147,6 @@ channel_handle_basic_consume(struct channel *ch, const union method_args *args, 
     cmd.queue = found.ref.id;
     cmd.consumer = cc->id;
     cmd.no_ack = m->no_ack;
-    cmd.exclusive = m->exclusive;
     cmd.stopped = cc->stopped != 0;
     cmd.prefetch = ch->prefetch;
     cmd.window_bytes = cc->is_remote ? REMOTE_WINDOW_BYTES : 0;
@@ -170,6 +172,9 @@ channel_finish_consume(struct channel *ch, const struct cmd_reply *reply)
     if (reply->answer == ANSWER_EXCLUSIVE)
         err_set(&err, ACCESS_REFUSED, "queue '%s' in vhost '%s' in exclusive use", ch->wait_name,
                 vhost_name(ch->conn->vhost));
+    else if (reply->answer == ANSWER_FULL)
+        err_set(&err, RESOURCE_ERROR, "queue '%s' in vhost '%s' has too many consumers",
+                ch->wait_name, vhost_name(ch->conn->vhost));
     else
         err_set(&err, NOT_FOUND, "no queue '%s' in vhost '%s'", ch->wait_name,
                 vhost_name(ch->conn->vhost));

@@ -226,6 +226,8 @@ channel_handle_queue_purge(struct channel *ch, const union method_args *args, st
         return false;
     if (!topology_find_queue(ch->conn->vhost, name, ch->conn->id, &found, err))
         return channel_refused(ch, &found, err);
+    if (found.type == QUEUE_STREAM)
+        return stream_err(ch, name, "queue.purge", err);
     wait_for_queue(ch, WAIT_PURGE, m->nowait, name, &found);
     ask(ch, &found.ref, QUEUE_PURGE, false, false);
     return true;
@@ -295,6 +297,7 @@ channel_finish_delete(struct channel *ch, const struct cmd_reply *reply)
     case ANSWER_GONE:
     case ANSWER_EMPTY:
     case ANSWER_EXCLUSIVE:
+    case ANSWER_FULL:
         forget_exclusive(ch->conn, ch->wait_queue.id);
         delete_ok(ch, ch->wait_durable, ch->wait_nowait, reply->messages);
         channel_wait_done(ch);

@@ -43,6 +43,9 @@ bool queue_arguments_check(const struct thing *thing, const struct queue_spec *s
 /* Whether a queue with these arguments may be named by the server: 406. */
 bool queue_arguments_may_be_nameless(struct view arguments, struct err *err);
 
+/* Of checked arguments. */
+enum queue_type queue_arguments_type(struct view arguments);
+
 /* Compares all arguments that the queue's type knows. */
 bool queue_arguments_same(const struct thing *thing, struct view current, struct view received,
                           struct err *err);

@@ -43,6 +43,7 @@ tell(const struct queue_entry *queue, struct queue_found *out)
     out->ref = queue->ref;
     out->owner = queue->owner;
     out->durable = queue->durable;
+    out->type = queue->type;
     out->ticket = queue->ticket;
     out->name_len = queue->name_len;
     memcpy(out->name, queue->name, (size_t)queue->name_len + 1);
@@ -102,6 +103,7 @@ make(struct vhost *vhost, const struct queue_ref *ref, const struct queue_spec *
     queue->owner = spec->exclusive ? connection : 0;
     queue->durable = spec->durable;
     queue->auto_delete = spec->auto_delete;
+    queue->type = queue_arguments_type(spec->arguments);
     list_init(&queue->bound);
     queue->name_len = (uint8_t)spec->name.len;
     queue->arguments_len = (uint32_t)spec->arguments.len;
@@ -262,6 +264,7 @@ topology_queue_describe(struct topology *topology, uint64_t id, struct queue_des
             .name_len = queue->name_len,
             .durable = queue->durable,
             .auto_delete = queue->auto_delete,
+            .type = queue->type,
             .exclusive = queue->owner != 0,
             .owner = queue->owner,
             .arguments = (uint8_t *)view_dup(arguments),

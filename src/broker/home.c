@@ -86,7 +86,8 @@ max_priority(const struct queue_description *description)
     return table_find(arguments, VIEW_LIT("x-max-priority"), &field) ? (uint8_t)field.integer : 0;
 }
 
-/* The topology's word that the queue exists is enough: it is made when first spoken to. */
+/* The topology's word that the queue exists is enough: it is made when first spoken to. NULL, too,
+ * when it was a stream that has been made. */
 static struct queue *
 make_queue(struct home *home, uint64_t id)
 {
@@ -96,6 +97,11 @@ make_queue(struct home *home, uint64_t id)
 
     if (!topology_queue_describe(home->topology, id, &description))
         return NULL;
+    if (description.type == QUEUE_STREAM) {
+        streams_make(home, &description);
+        queue_description_fini(&description);
+        return NULL;
+    }
     settings = (struct queue_settings){
         .ref = description.ref,
         .durable = description.durable && home->journal != NULL,
@@ -119,7 +125,16 @@ home_queue(struct home *home, uint64_t id)
 {
     struct queue *queue = idmap_find(&home->queues, id);
 
-    return queue != NULL ? queue : make_queue(home, id);
+    if (queue != NULL || idmap_find(&home->streams.all, id) != NULL)
+        return queue;
+    return make_queue(home, id);
+}
+
+/* The stream, when home_queue has said NULL. */
+static struct stream_queue *
+find_stream(const struct home *home, uint64_t id)
+{
+    return idmap_find(&home->streams.all, id);
 }
 
 /* A basic.get that waits for a page. */
@@ -219,7 +234,7 @@ apply_rules(struct home *home, struct queue *queue, struct publish *publish, boo
  * down already. False when one refuses it. */
 static bool
 enqueue(struct home *home, struct publish *publish, const struct queue_ref *targets, size_t n,
-        bool *out_kept)
+        bool wants_confirm, bool *out_kept)
 {
     bool ok = true;
 
@@ -229,8 +244,10 @@ enqueue(struct home *home, struct publish *publish, const struct queue_ref *targ
         struct backlog *backlog;
         uint64_t seq;
 
-        if (queue == NULL)
+        if (queue == NULL) {
+            ok = streams_publish(home, targets[i].id, publish->content, wants_confirm) && ok;
             continue;
+        }
         if ((publish->is_dated | queue->life.rules_publish) &&
             !apply_rules(home, queue, publish, out_kept)) {
             ok = false;
@@ -297,7 +314,7 @@ on_publish(void *arg, const struct command *command)
         home_send_confirm(home, cmd->channel, cmd->confirm, 1, false);
         return;
     }
-    ok = enqueue(home, &publish, targets, n, &kept);
+    ok = enqueue(home, &publish, targets, n, cmd->channel != 0, &kept);
     if (home->n_targets > 0) {
         store_published(home, &publish);
         kept = true;
@@ -305,7 +322,9 @@ on_publish(void *arg, const struct command *command)
     message_unref(&publish.made);
     if (publish.tidy)
         tidy(home, targets, n);
-    if (cmd->channel != 0)
+    if (home->streams.n_waits > 0)
+        streams_confirm(home, cmd->channel, cmd->confirm, ok, kept);
+    else if (cmd->channel != 0)
         store_confirm(home, cmd->channel, cmd->confirm, ok, kept);
 }
 
@@ -320,9 +339,28 @@ on_settle(void *arg, const struct command *command)
         queue_settle(queue, cmd->how, (const void *)cmd->ranges.at,
                      cmd->ranges.len / sizeof(struct seq_range));
         store_look_at_queue(home, queue);
+    } else {
+        struct stream_queue *stream = find_stream(home, cmd->queue);
+
+        if (stream != NULL)
+            stream_queue_settle(stream, cmd->how, (const void *)cmd->ranges.at,
+                                cmd->ranges.len / sizeof(struct seq_range));
     }
     if (cmd->channel != 0)
         store_confirm(home, cmd->channel, 0, true, true);
+}
+
+static void
+consume_stream(struct home *home, const struct cmd_consume *cmd)
+{
+    struct stream_queue *stream = find_stream(home, cmd->queue);
+    struct stream_consumer *consumer = NULL;
+    enum queue_answer answer =
+        stream != NULL ? streams_consume(home, stream, cmd, &consumer) : ANSWER_GONE;
+
+    reply(home, cmd->channel, answer, 0, 0);
+    if (consumer != NULL)
+        stream_queue_start(consumer);
 }
 
 static void
@@ -334,7 +372,7 @@ on_consume(void *arg, const struct command *command)
     struct consumer *consumer;
 
     if (queue == NULL) {
-        reply(home, cmd->channel, ANSWER_GONE, 0, 0);
+        consume_stream(home, cmd);
         return;
     }
     consumer = queue_consume(queue, cmd);
@@ -361,6 +399,8 @@ on_cancel(void *arg, const struct command *command)
         queue_succeed(queue);
         home_queue_used(home, queue);
         end_if_abandoned(home, queue);
+    } else {
+        streams_cancel(home, cmd->consumer);
     }
     reply(home, cmd->channel, ANSWER_OK, 0, 0);
 }
@@ -372,8 +412,14 @@ on_flow(void *arg, const struct command *command)
     const struct cmd_flow *cmd = (const void *)command;
     struct consumer *consumer = idmap_find(&home->consumers, cmd->consumer);
 
-    if (consumer != NULL)
+    if (consumer != NULL) {
         queue_flow(consumer, cmd->go, cmd->epoch);
+    } else {
+        struct stream_consumer *reader = idmap_find(&home->streams.consumers, cmd->consumer);
+
+        if (reader != NULL)
+            stream_queue_flow(reader, cmd->go, cmd->epoch);
+    }
 }
 
 static void
@@ -383,8 +429,14 @@ on_credit(void *arg, const struct command *command)
     const struct cmd_credit *cmd = (const void *)command;
     struct consumer *consumer = idmap_find(&home->consumers, cmd->consumer);
 
-    if (consumer != NULL)
+    if (consumer != NULL) {
         queue_credit(consumer, cmd->bytes);
+    } else {
+        struct stream_consumer *reader = idmap_find(&home->streams.consumers, cmd->consumer);
+
+        if (reader != NULL)
+            stream_queue_credit(reader, cmd->bytes);
+    }
 }
 
 /* False: its message is on a page that has to come first. */
@@ -469,6 +521,32 @@ delete_queue(struct home *home, struct queue *queue, const struct cmd_ask *cmd)
     }
 }
 
+/* Whether it is unused or empty counts for nothing, and its messages are not counted, as RabbitMQ
+ * has it. */
+static void
+delete_stream(struct home *home, struct stream_queue *stream, const struct cmd_ask *cmd)
+{
+    if (!cmd->removed && !topology_queue_remove(home->topology, stream->id)) {
+        reply(home, cmd->channel, ANSWER_GONE, 0, 0);
+        return;
+    }
+    reply(home, cmd->channel, ANSWER_OK, 0, 0); /* before its consumers hear of it */
+    streams_end(home, stream);
+}
+
+static void
+ask_stream(struct home *home, const struct cmd_ask *cmd)
+{
+    struct stream_queue *stream = find_stream(home, cmd->queue);
+
+    if (stream == NULL)
+        reply(home, cmd->channel, ANSWER_GONE, 0, 0);
+    else if (cmd->question == QUEUE_DELETE)
+        delete_stream(home, stream, cmd);
+    else /* a channel does not ask to purge one */
+        reply(home, cmd->channel, ANSWER_OK, stream_queue_count(stream), stream->n_consumers);
+}
+
 static void
 on_ask(void *arg, const struct command *command)
 {
@@ -478,7 +556,7 @@ on_ask(void *arg, const struct command *command)
         cmd->removed ? idmap_find(&home->queues, cmd->queue) : home_queue(home, cmd->queue);
 
     if (queue == NULL) {
-        reply(home, cmd->channel, ANSWER_GONE, 0, 0);
+        ask_stream(home, cmd);
         return;
     }
     switch (cmd->question) {
@@ -511,6 +589,7 @@ home_new(struct post *post, struct topology *topology, const struct home_setting
     home->memory_max = SIZE_MAX;
     home_life_init(home);
     letters_init(home);
+    streams_init(home);
     idmap_init(&home->queues);
     idmap_init(&home->consumers);
     if (settings != NULL && !store_open(home, settings, err)) {
@@ -536,6 +615,7 @@ home_free(struct home *home)
     if (home == NULL)
         return;
     letters_fini(home);
+    streams_fini(home);
     for (size_t at = 0; (queue = idmap_next(&home->queues, &at)) != NULL;) {
         struct list *link;
 

@@ -1,10 +1,12 @@
-/* home_priv: what home.c (commands) and home_store.c (journal, checkpoint, memory) share. */
+/* home_priv: what home.c (commands), home_store.c (journal, checkpoint, memory), home_life.c,
+ * home_letters.c and home_streams.c share. */
 #ifndef LEPUS_BROKER_HOME_PRIV_H
 #define LEPUS_BROKER_HOME_PRIV_H
 
 #include "lepus/base/map.h"
 #include "lepus/broker/home.h"
 #include "lepus/broker/queue.h"
+#include "lepus/broker/stream_queue.h"
 
 /* Confirms that wait for the journal: publishes [first, first + count) of one channel. */
 struct due_confirm {
@@ -25,24 +27,45 @@ struct checkpoint {
     enum checkpoint_phase phase;
     uint64_t upto;        /* backlogs that keep something below are in it */
     uint64_t low;         /* until it is over, the journal is needed from there */
-    uint64_t saved_lsn; /* SAVING: the last frame with a state */
-    bool sync_is_due;   /* SYNCING: the last one failed */
+    uint64_t saved_lsn;   /* SAVING: the last frame with a state */
+    bool sync_is_due;     /* SYNCING: the last one failed */
     struct list backlogs; /* by backlog.stating */
     struct worker_task task;
     struct worker_timer retry;
 };
 
-enum home_trouble { TROUBLE_JOURNAL = 1, TROUBLE_PAGES = 2 };
+enum home_trouble { TROUBLE_JOURNAL = 1, TROUBLE_PAGES = 2, TROUBLE_STREAMS = 4 };
 
 /* Dead letters on their way (home_letters.c). */
 struct letters {
-    struct list pending;   /* not sent yet */
-    struct idmap legs;     /* sent, by the number of the publish */
-    struct list waiting;   /* refused, to be sent again */
-    size_t n, n_waiting;   /* letters; legs in `waiting` */
+    struct list pending; /* not sent yet */
+    struct idmap legs;   /* sent, by the number of the publish */
+    struct list waiting; /* refused, to be sent again */
+    size_t n, n_waiting; /* letters; legs in `waiting` */
     uint64_t number;
     struct worker_task task;
     struct worker_timer retry;
+};
+
+enum { STREAMS_UNSAFE_MAX = 8 << 20 }; /* octets of streams that may wait for their disk */
+
+/* The home's streams (home_streams.c). */
+struct streams {
+    struct idmap all;        /* struct stream_queue by id */
+    struct idmap consumers;  /* by id: those attached to a stream here */
+    struct list uncommitted; /* streams whose definition is not safe yet */
+    struct disk *disk, *reads;
+    char *dir;
+    struct file_system files;
+    uint64_t epoch;
+    size_t unsafe_bytes; /* of all */
+    unsigned n_in_trouble;
+    struct worker_timer retention;
+    struct stream_wait { /* what the publish at hand was appended to */
+        struct stream_queue *stream;
+        uint64_t end;
+    } * waits;
+    size_t n_waits, waits_size;
 };
 
 struct home {
@@ -52,6 +75,7 @@ struct home {
     struct letters letters;
     struct idmap queues;    /* by id */
     struct idmap consumers; /* by id: those attached to a queue here */
+    struct streams streams;
     const struct home_ops *ops;
     void *ops_arg;
 
@@ -96,6 +120,7 @@ extern const struct queue_ops home_queue_ops;
 bool store_open(struct home *home, const struct home_settings *settings, struct err *err);
 void store_close(struct home *home);
 bool store_is_refusing(const struct home *home);
+void store_trouble(struct home *home, enum home_trouble which, const struct err *why);
 void store_add_target(struct home *home, struct backlog *backlog, uint64_t seq);
 void store_published(struct home *home, const struct publish *publish);
 void store_settled(void *arg, struct backlog *backlog, uint64_t first, uint64_t last);
@@ -116,8 +141,7 @@ uint64_t life_now_ms(void *home);
 void life_wake(void *home, struct queue *queue, uint64_t at_ms);
 void life_died(void *home, struct queue *queue, uint64_t seq, enum death why,
                struct message *message);
-void home_queue_begin(struct home *home, struct queue *queue,
-                      const struct queue_description *from);
+void home_queue_begin(struct home *home, struct queue *queue, const struct queue_description *from);
 void home_queue_finish(struct queue *queue);
 void home_queue_used(struct home *home, struct queue *queue); /* renews its lease */
 void home_start_leases(struct home *home);
@@ -131,6 +155,27 @@ void letters_add(struct home *home, struct queue *queue, uint64_t seq, enum deat
 void letters_send(struct home *home); /* those that are pending, now */
 /* Tells another home, or this one, what became of its legs here. */
 void letters_confirm(struct home *home, uint64_t to, uint64_t first, uint32_t count, bool ok);
+
+/* home_streams.c */
+void streams_init(struct home *home);
+bool streams_open(struct home *home, const struct home_settings *settings, struct err *err);
+bool streams_start(struct home *home, struct err *err);
+void streams_stop(struct home *home);
+void streams_fini(struct home *home);
+void streams_committed(struct home *home); /* home->committed has grown */
+void streams_make(struct home *home, const struct queue_description *description);
+void streams_end(struct home *home, struct stream_queue *stream); /* it is out of the topology */
+/* Appends to the stream, if it is there. False: it refuses. What was appended to is remembered
+ * for streams_confirm, which has to follow, once a publish. */
+bool streams_publish(struct home *home, uint64_t id, const struct content *content,
+                     bool wants_confirm);
+/* Confirms (channel 0: to nobody) when all that it was appended to is safe, and, when
+ * is_journaled, the journal too. */
+void streams_confirm(struct home *home, uint64_t channel, uint64_t number, bool ok,
+                     bool is_journaled);
+enum queue_answer streams_consume(struct home *home, struct stream_queue *stream,
+                                  const struct cmd_consume *cmd, struct stream_consumer **out);
+void streams_cancel(struct home *home, uint64_t consumer); /* if it is one */
 
 /* home.c */
 void home_end_queue(struct home *home, struct queue *queue); /* it is out of the topology */

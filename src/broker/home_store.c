@@ -260,6 +260,7 @@ home_committed(void *arg, uint64_t ticket)
     home->committed = ticket;
     if (home->journal != NULL)
         send_due(home, journal_safe(home->journal));
+    streams_committed(home);
 }
 
 /* --- holding, trouble ------------------------------------------------------------------ */
@@ -274,6 +275,7 @@ store_look_at_hold(struct home *home)
         return;
     hold = home->troubles == 0 && (journal_unsafe_bytes(home->journal) > UNSAFE_MAX / part ||
                                    page_store_writing_bytes(home->pages) > WRITING_MAX / part ||
+                                   home->streams.unsafe_bytes > STREAMS_UNSAFE_MAX / part ||
                                    journal_is_full(home->journal));
     if (hold == home->is_holding)
         return;
@@ -290,8 +292,8 @@ store_is_refusing(const struct home *home)
     return home->troubles != 0;
 }
 
-static void
-on_trouble(struct home *home, enum home_trouble which, const struct err *why)
+void
+store_trouble(struct home *home, enum home_trouble which, const struct err *why)
 {
     unsigned before = home->troubles;
 
@@ -304,7 +306,7 @@ on_trouble(struct home *home, enum home_trouble which, const struct err *why)
 static void
 on_journal_trouble(void *arg, const struct err *why)
 {
-    on_trouble(arg, TROUBLE_JOURNAL, why);
+    store_trouble(arg, TROUBLE_JOURNAL, why);
 }
 
 static void
@@ -312,7 +314,7 @@ on_pages_trouble(void *arg, const struct err *why)
 {
     struct home *home = arg;
 
-    on_trouble(home, TROUBLE_PAGES, why);
+    store_trouble(home, TROUBLE_PAGES, why);
     if (why != NULL)
         worker_timer_set(home->post->worker, &home->checkpoint.retry, RETRY_MS);
 }
@@ -605,7 +607,7 @@ store_open(struct home *home, const struct home_settings *settings, struct err *
         journal_new(&settings->journal, worker, home->journal_disk, &journal_ops, home, err);
     home->last_lsn = settings->journal.first_lsn - 1;
     page_store_safe(home->pages, home->last_lsn);
-    return home->journal != NULL;
+    return home->journal != NULL && streams_open(home, settings, err);
 }
 
 void
@@ -636,6 +638,8 @@ home_start(struct home *home, struct err *err)
         return true;
     if (!disk_start(home->journal_disk, err) || !disk_start(home->page_disk, err))
         return false;
+    if (!streams_start(home, err))
+        return false;
     home_start_leases(home);
     checkpoint_start(home, home->last_lsn + 1);
     return true;
@@ -654,6 +658,7 @@ home_stop(struct home *home)
 {
     if (home->journal == NULL)
         return;
+    streams_stop(home);
     disk_stop(home->journal_disk);
     disk_stop(home->page_disk);
     worker_timer_cancel(&home->checkpoint.retry);

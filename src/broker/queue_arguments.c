@@ -1,5 +1,6 @@
 #include "arguments_priv.h"
 #include "field_text.h"
+#include "lepus/broker/stream_arguments.h"
 #include "lepus/wire/table.h"
 
 /* Queue types, as bits of a row. */
@@ -16,6 +17,7 @@ enum check {
     CHOICE,      /* one of the words in `choices` */
     QUEUE_TYPE,
     VERSION,
+    AGE, /* as stream_age_parse wants it */
 };
 
 #define TEN_YEARS_MS INT64_C(315360000000)
@@ -30,7 +32,7 @@ enum check {
 /* clang-format off */
 #define ARGUMENTS(A) \
     /* name                              known to  check      max            too_big              choices, wrong */ \
-    A("x-queue-type",                    C|Q|S,    QUEUE_TYPE,  0,             NULL,                "classic quorum", "\"unsupported queue type '" VIEW_FMT "'\"") \
+    A("x-queue-type",                    C|Q|S,    QUEUE_TYPE,  0,             NULL,                "classic quorum stream", "\"unsupported queue type '" VIEW_FMT "'\"") \
     A("x-expires",                       C|Q,      POSITIVE,    TEN_YEARS_MS,  "value_too_large",     NULL, NULL) \
     A("x-message-ttl",                   C|Q,      COUNT,       TEN_YEARS_MS,  "value_too_large",     NULL, NULL) \
     A("x-dead-letter-exchange",          C|Q,      STRING,      0,             NULL,                NULL, NULL) \
@@ -46,7 +48,7 @@ enum check {
     A("x-queue-version",                 C,        VERSION,     0,             NULL,                NULL, NULL) \
     A("x-single-active-consumer",        C|Q,      BOOLEAN,     0,             NULL,                NULL, NULL) \
     A("x-quorum-initial-group-size",     Q,        POSITIVE,    INT64_MAX,     NULL,                NULL, NULL) \
-    A("x-max-age",                       S,        ANYTHING,    0,             NULL,                NULL, NULL) \
+    A("x-max-age",                       S,        AGE,         0,             NULL,                NULL, NULL) \
     A("x-stream-max-segment-size-bytes", S,        COUNT,       INT64_MAX,     NULL,                NULL, NULL) \
     A("x-stream-filter-size-bytes",      S,        COUNT,       INT64_MAX,     NULL,                NULL, NULL) \
     A("x-initial-cluster-size",          S,        POSITIVE,    INT64_MAX,     NULL,                NULL, NULL) \
@@ -138,6 +140,7 @@ static void
 check_string(const struct row *row, const struct field *field, struct view all, struct text *why)
 {
     struct field exchange;
+    uint64_t age_ms;
 
     if (field->type != FIELD_LONGSTR)
         text_put(why, "{unacceptable_type,%s}", field_type_name(field->type));
@@ -146,6 +149,8 @@ check_string(const struct row *row, const struct field *field, struct view all, 
                  table_find(all, VIEW_LIT("x-dead-letter-exchange"), &exchange)
                      ? ""
                      : "routing_key_but_no_dlx_defined");
+    else if (row->check == AGE)
+        text_put(why, "%s", stream_age_parse(field->bytes, &age_ms) ? "" : "invalid_max_age");
     else if (row->choices != NULL && !is_word_of(field->bytes, row->choices))
         put_wrong(why, row, field->bytes);
 }
@@ -170,6 +175,7 @@ check_value(const struct row *row, const struct field *field, struct view all, s
     case ROUTING_KEY:
     case CHOICE:
     case QUEUE_TYPE:
+    case AGE:
         check_string(row, field, all, why);
         return;
     }
@@ -190,56 +196,76 @@ check_row(const struct thing *thing, const struct row *row, struct view argument
                    VIEW_ARG(row->name), THING_ARG(thing), why.at);
 }
 
-/* Of checked arguments. */
-static bool
-is_quorum(struct view arguments)
+enum queue_type
+queue_arguments_type(struct view arguments)
 {
     struct field type;
 
-    return table_find(arguments, VIEW_LIT("x-queue-type"), &type) &&
-           view_equal(type.bytes, VIEW_LIT("quorum"));
+    if (!table_find(arguments, VIEW_LIT("x-queue-type"), &type) || type.type != FIELD_LONGSTR)
+        return QUEUE_CLASSIC;
+    return view_equal(type.bytes, VIEW_LIT("quorum"))   ? QUEUE_QUORUM
+           : view_equal(type.bytes, VIEW_LIT("stream")) ? QUEUE_STREAM
+                                                        : QUEUE_CLASSIC;
 }
 
-/* RabbitMQ names the module that implements the type. */
-static const char *
-type_name(bool quorum)
-{
-    return quorum ? "rabbit_quorum_queue" : "rabbit_classic_queue";
-}
+/* The type's bit of a row, and its name: RabbitMQ names the module that implements it. */
+static const struct {
+    unsigned bit;
+    const char *name;
+} types[] = {
+    [QUEUE_CLASSIC] = {C, "rabbit_classic_queue"},
+    [QUEUE_QUORUM] = {Q, "rabbit_quorum_queue"},
+    [QUEUE_STREAM] = {S, "rabbit_stream_queue"},
+};
 
 /* Arguments that only another type knows. */
 static bool
 check_foreign(const struct thing *thing, struct view arguments, struct err *err)
 {
-    bool quorum = is_quorum(arguments);
-    unsigned type = quorum ? Q : C;
+    enum queue_type type = queue_arguments_type(arguments);
     struct field field;
     struct view name;
 
     for (size_t at = 0; table_next(arguments, &at, &name, &field);) {
         const struct row *row = find_row(name);
 
-        if (row != NULL && (row->known_to & type) == 0)
+        if (row != NULL && (row->known_to & types[type].bit) == 0)
             return err_set(err, PRECONDITION_FAILED,
                            "invalid arg '" VIEW_FMT "' for " THING_FMT " of queue type %s",
-                           VIEW_ARG(name), THING_ARG(thing), type_name(quorum));
+                           VIEW_ARG(name), THING_ARG(thing), types[type].name);
     }
     return true;
 }
 
-/* A quorum queue is durable, and nobody's own. */
+/* A quorum queue or a stream is durable, and nobody's own. */
 static bool
-check_quorum(const struct thing *thing, const struct queue_spec *spec, struct err *err)
+check_properties(const struct thing *thing, const struct queue_spec *spec, struct err *err)
 {
     const char *wrong = spec->auto_delete ? "auto-delete"
                         : spec->exclusive ? "exclusive-owner"
                         : !spec->durable  ? "non-durable"
                                           : NULL;
 
-    if (wrong == NULL || !is_quorum(spec->arguments))
+    if (wrong == NULL || queue_arguments_type(spec->arguments) == QUEUE_CLASSIC)
         return true;
     return err_set(err, PRECONDITION_FAILED, "invalid property '%s' for " THING_FMT, wrong,
                    THING_ARG(thing));
+}
+
+/* What RabbitMQ checks when it makes the stream, and words without saying of what. */
+static bool
+check_stream(struct view arguments, struct err *err)
+{
+    struct field field;
+
+    if (table_find(arguments, VIEW_LIT("x-stream-max-segment-size-bytes"), &field) &&
+        field.integer > STREAM_SEGMENT_BYTES_MAX)
+        return err_set(err, PRECONDITION_FAILED,
+                       "Exceeded max value for x-stream-max-segment-size-bytes");
+    if (table_find(arguments, VIEW_LIT("x-stream-filter-size-bytes"), &field) &&
+        (field.integer < STREAM_FILTER_MIN || field.integer > STREAM_FILTER_MAX))
+        return err_set(err, PRECONDITION_FAILED, "Invalid value for x-stream-filter-size-bytes");
+    return true;
 }
 
 /* RabbitMQ looks at this one before all others, and in other words. */
@@ -266,23 +292,23 @@ queue_arguments_check(const struct thing *thing, const struct queue_spec *spec, 
     if (!check_dead_letter_exchange(thing, spec->arguments, err) ||
         !check_row(thing, &rows[0], spec->arguments, err)) /* the type first */
         return false;
-    type = is_quorum(spec->arguments) ? Q : C;
+    type = types[queue_arguments_type(spec->arguments)].bit;
     for (size_t i = 1; i < N_ROWS; i++)
         if ((rows[i].known_to & type) != 0 && !check_row(thing, &rows[i], spec->arguments, err))
             return false;
-    return check_foreign(thing, spec->arguments, err) && check_quorum(thing, spec, err);
+    return check_foreign(thing, spec->arguments, err) && check_properties(thing, spec, err) &&
+           (type != S || check_stream(spec->arguments, err));
 }
 
 bool
 queue_arguments_may_be_nameless(struct view arguments, struct err *err)
 {
-    struct field type;
+    enum queue_type type = queue_arguments_type(arguments);
 
-    if (!table_find(arguments, VIEW_LIT("x-queue-type"), &type) || type.type != FIELD_LONGSTR ||
-        !view_equal(type.bytes, VIEW_LIT("quorum")))
+    if (type == QUEUE_CLASSIC)
         return true;
     return err_set(err, PRECONDITION_FAILED, "Cannot declare a server-named queue for type %s",
-                   type_name(true));
+                   types[type].name);
 }
 
 /* --- equivalence --------------------------------------------------------------------------- */
@@ -353,7 +379,7 @@ bool
 queue_arguments_same(const struct thing *thing, struct view current, struct view received,
                      struct err *err)
 {
-    unsigned type = is_quorum(current) ? Q : C;
+    unsigned type = types[queue_arguments_type(current)].bit;
 
     if (current.len == 0 && received.len == 0)
         return true;

@@ -64,6 +64,7 @@ struct queue_entry {
     uint32_t arguments_len; /* they stand behind the name and its NUL */
     uint8_t name_len;
     bool durable, auto_delete;
+    enum queue_type type;
     char name[];
 };
 

@@ -51,6 +51,15 @@ describe(const json_t *value, char out[FOUND_LEN])
 }
 
 void
+say_of(struct import *in, const char *member, const char *what)
+{
+    size_t before = json_path_enter(&in->path, member, strlen(member));
+
+    say(in, DEFINITIONS_ERROR, "%s", what);
+    json_path_leave(&in->path, before);
+}
+
+void
 say_unlike(struct import *in, const char *member, const char *expected, const json_t *found)
 {
     size_t before = json_path_enter(&in->path, member, strlen(member));

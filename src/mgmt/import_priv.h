@@ -51,6 +51,9 @@ void say(struct import *in, enum definitions_notice notice, const char *format, 
 /* A value as it stands in the document, cut, for a line. */
 void describe(const json_t *value, char out[FOUND_LEN]);
 
+/* "path.member: what": an error, for values that are not repeated. */
+void say_of(struct import *in, const char *member, const char *what);
+
 /* "path.member: expected ..., found ...". found: NULL when there is none. */
 void say_unlike(struct import *in, const char *member, const char *expected, const json_t *found);
 

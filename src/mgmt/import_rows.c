@@ -114,7 +114,7 @@ take_hash(struct import *in, const json_t *object)
 
     if (value == NULL || (json_is_string(value) && is_base64(json_view(value))))
         return value != NULL ? json_view(value) : VIEW_LIT("");
-    say(in, DEFINITIONS_ERROR, "password_hash: expected text in base64, found something else");
+    say_of(in, "password_hash", "expected text in base64, found something else");
     return VIEW_LIT("");
 }
 
@@ -165,14 +165,14 @@ take_user(struct import *in, const json_t *object)
     };
 
     if (json_object_get(object, "password") != NULL) /* and not repeated either */
-        say(in, DEFINITIONS_ERROR, "password: expected a password_hash instead");
+        say_of(in, "password", "expected a password_hash instead");
     else
         keep_others(in, others, object, user_columns, no_names);
     keep_others(in, inner, take_object(in, object, "limits"), no_names, user_limits);
     check_limits(in, inner, user_limits);
     row.limits = take_others(in, inner, others);
     if (!in->is_bad && row.name.len == 0)
-        say(in, DEFINITIONS_ERROR, "name: expected a name, found an empty one");
+        say_of(in, "name", "expected a name, found an empty one");
     if (in->is_bad)
         return;
     metadata_put_user(definitions->metadata, &row);

@@ -67,9 +67,9 @@ take_queue(struct import *in, const json_t *object)
                                       "exclusive", "arguments", NULL});
     take_type(in, object, &spec.arguments);
     if (take_flag(in, object, "exclusive", false))
-        say(in, DEFINITIONS_ERROR, "exclusive: expected a queue that is nobody's own, found one");
+        say_of(in, "exclusive", "expected a queue that is nobody's own, found one");
     if (!in->is_bad && spec.name.len == 0)
-        say(in, DEFINITIONS_ERROR, "name: expected a name, found an empty one");
+        say_of(in, "name", "expected a name, found an empty one");
     if (in->is_bad)
         return;
     exists = topology_find_queue(vhost, spec.name, 0, &found, &err) || err.code == RESOURCE_LOCKED;

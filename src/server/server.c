@@ -386,6 +386,7 @@ wait_for_the_end(struct server *server)
         struct signalfd_siginfo signal;
 
         look_at_alarms(server);
+        server_look_at_import(server);
         if (poll(&wait, 1, DISK_LOOK_MS) <= 0 ||
             read(server->signals, &signal, sizeof(signal)) != (ssize_t)sizeof(signal))
             continue;
@@ -427,6 +428,7 @@ stop(struct server *server)
     order_all(server, ORDER_STOP, "");
     while (count_connections(server) > 0 && clock_now_ms() < until)
         poll(NULL, 0, STOP_LOOK_MS);
+    server_end_import(server);
     worker_set_stop(server->workers);
     server_stop_homes(server);
     server->is_running = false;

@@ -127,6 +127,9 @@ server_make_homes(struct server *server, struct err *err)
         return err_wrap(err, "recovery");
     recovery_free(server->recovery);
     server->recovery = NULL;
+    for (unsigned i = 0; i < server->n_workers; i++)
+        if (!home_recover_streams(server->homes[i], err))
+            return err_wrap(err, "recovery");
     malloc_trim(0); /* whole segments were in memory */
     if (counts.messages > 0)
         log_info(NULL, "%llu messages in %zu queues recovered", (unsigned long long)counts.messages,

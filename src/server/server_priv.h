@@ -3,6 +3,7 @@
 #ifndef SERVER_SERVER_PRIV_H
 #define SERVER_SERVER_PRIV_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "lepus/amqp/amqp.h"
@@ -27,9 +28,16 @@ struct server {
     struct metadata *metadata;
     struct topology *topology;
     struct definitions *definitions; /* who imports broker.load_definitions */
-    struct recovery *recovery;       /* until it is done */
-    atomic_uint not_moved_in;        /* homes that still have something in former journals */
-    atomic_uint homes_in_trouble;    /* ALARM_STORE is on while there are any */
+    struct importing {               /* the main thread's, but for is_done and path */
+        pthread_t thread;
+        bool is_running;     /* to be joined, so that *definitions and path are the thread's */
+        atomic_bool is_done; /* joining it waits no more */
+        bool is_wanted;      /* once more, when it is done */
+        char path[sizeof(((struct config *)0)->broker.load_definitions)];
+    } importing;
+    struct recovery *recovery;    /* until it is done */
+    atomic_uint not_moved_in;     /* homes that still have something in former journals */
+    atomic_uint homes_in_trouble; /* ALARM_STORE is on while there are any */
     struct worker_set *workers;
     unsigned n_workers;
     struct post posts[WORKERS_MAX];
@@ -68,6 +76,8 @@ void server_take_limits(struct server *server);
 /* server_definitions.c: before the metadata's writer runs: what broker.load_definitions names is
  * imported and committed, or nothing of it. */
 bool server_make_definitions(struct server *server, struct err *err);
-void server_reload_definitions(struct server *server);
+void server_reload_definitions(struct server *server); /* soon, on a thread of its own */
+void server_look_at_import(struct server *server);     /* every now and then: is it done? */
+void server_end_import(struct server *server);         /* waits for it */
 
 #endif

@@ -91,6 +91,9 @@ struct cmd_consume {
     int32_t priority;      /* x-priority */
     uint32_t prefetch;     /* unsettled deliveries it may have; 0: any number */
     uint32_t window_bytes; /* octets that may be under way to another worker; 0: no such limit */
+    struct view arguments; /* a checked table; of a stream's consumer one that stream_arguments.h
+                              can read, and this and the next are looked at for these only */
+    struct view group;     /* its group; empty: none */
 };
 
 /* Detaches a consumer; its unsettled deliveries stay the channel's, or with channel_ends come back
@@ -195,6 +198,7 @@ enum queue_answer {
     ANSWER_EXCLUSIVE, /* somebody consumes exclusively, or somebody consumes and we wanted to */
     ANSWER_IN_USE,    /* if_unused */
     ANSWER_NOT_EMPTY, /* if_empty */
+    ANSWER_FULL,      /* it has as many consumers as it can have */
 };
 
 /* Answer to cmd_consume, cmd_cancel, cmd_get, cmd_ask. */
@@ -269,7 +273,7 @@ struct cmd_order {
 #define COMMANDS(C)                                        \
     C(publish,      targets,            5, CONTENT)        \
     C(settle,       ranges,             1, PLAIN)          \
-    C(consume,      head,               0, PLAIN)          \
+    C(consume,      arguments,          2, PLAIN)          \
     C(cancel,       head,               0, PLAIN)          \
     C(flow,         head,               0, PLAIN)          \
     C(credit,       head,               0, PLAIN)          \

@@ -14,6 +14,8 @@
  * all queues of this home; its confirm is sent when the journal says it is safe settle       of
  * such a message: likewise. A tx.commit waits for it memory       of all messages here together is
  * bounded (memory_max): beyond it queues spill to their pages, those that grew most first
+ *   streams      queues of type stream are logs of their own (stream_queue.h), with disk threads of
+ *                their own, and none of the journal's business
  *   checkpoint   when the journal is crowded, the queues that pin its oldest part write their
  *                messages to pages, these are synced, each queue's state (queue_state) goes into
  *                the journal, and when that is safe the old part is free. The same at the start,
@@ -39,8 +41,9 @@ struct home_ops {
     void (*moved_in)(void *arg);
 };
 
-/* On the worker's thread: they are gone, and cannot come back. Until then a home keeps all of its own
- * journal: with one of these, but without what settled its messages later, they would return. */
+/* On the worker's thread: they are gone, and cannot come back. Until then a home keeps all of its
+ * own journal: with one of these, but without what settled its messages later, they would return.
+ */
 void home_former_is_gone(struct home *home);
 
 struct home_settings {
@@ -79,5 +82,9 @@ void home_queue_recovered(struct home *home, struct queue *queue);
 void home_relieve(struct home *home);
 /* Everything is restored: page files that are nobody's go. */
 void home_recovered(struct home *home);
+
+/* Main thread, before the start, when every home is made: the streams of this home, with what is
+ * on disk of them. */
+bool home_recover_streams(struct home *home, struct err *err);
 
 #endif

@@ -117,6 +117,8 @@ bool topology_delete_exchange(struct vhost *vhost, struct view name, bool if_unu
 
 /* --- queues ---------------------------------------------------------------------------- */
 
+enum queue_type { QUEUE_CLASSIC, QUEUE_QUORUM, QUEUE_STREAM };
+
 /* Where a queue is. */
 struct queue_ref {
     uint64_t id; /* 0: none */
@@ -139,6 +141,7 @@ struct queue_found {
     size_t name_len; /* a name may hold NULs of its own */
     uint64_t owner;  /* of an exclusive queue: also filled when it failed with 405 */
     bool durable;
+    enum queue_type type;
     uint64_t ticket; /* of a durable one: what made it */
 };
 
@@ -164,6 +167,7 @@ struct queue_description {
     char *name; /* NUL-terminated */
     size_t name_len;
     bool durable, auto_delete, exclusive;
+    enum queue_type type;
     uint64_t owner;
     uint8_t *arguments; /* a checked table's octets */
     size_t arguments_len;

@@ -137,8 +137,6 @@ queue_arguments_are_refused_as_rabbitmq_does(void **state)
          "invalid arg 'x-single-active-consumer'" QUEUE_IN ": {unacceptable_type,signedint}"},
         {"x-queue-type:S=foo",
          "invalid arg 'x-queue-type'" QUEUE_IN ": \"unsupported queue type 'foo'\""},
-        {"x-queue-type:S=stream",
-         "invalid arg 'x-queue-type'" QUEUE_IN ": \"unsupported queue type 'stream'\""},
         {"x-queue-type:I=5",
          "invalid arg 'x-queue-type'" QUEUE_IN ": {unacceptable_type,signedint}"},
         {"x-dead-letter-exchange:I=5",
