@@ -472,7 +472,7 @@ class Drainer(Actor):
     def __init__(self, queue):
         self.queue, self.deliveries, self.closed, self.committed = queue, [], None, False
         self.cancelled = False
-        self.copies, self.acked = [], 0  # what came, and how much of it is acknowledged
+        self.copies, self.acked = [], 0  # what the ledger knows of them; how many are settled
 
     def method(self, frame):
         if frame.name == "tx.commit-ok":
@@ -570,7 +570,7 @@ def await_returned(probe, drainers, ledger):
     """What the look had in its hands is back in the queues."""
     deadline = time.monotonic() + 30
     for drainer in drainers:
-        expected = len(drainer.copies) - drainer.acked
+        expected = len(drainer.deliveries) - drainer.acked
         while True:
             have = ready_in(probe, drainer.queue)
             if have == expected:
