@@ -105,6 +105,7 @@ amqp_new(struct post *post, struct topology *topology, const struct amqp_setting
     amqp->settings = settings;
     amqp->routes = route_cache_new();
     list_init(&amqp->all);
+    list_init(&amqp->pending);
     list_init(&amqp->crediting);
     list_init(&amqp->owing);
     idmap_init(&amqp->connections);

@@ -27,6 +27,9 @@ struct amqp {
     const struct amqp_settings *settings;
     struct route_cache *routes;
     struct list all;          /* conn.in_all */
+    struct list pending;      /* conn.in_pending: not open yet, the oldest first */
+    uint32_t n_pending;
+    uint64_t tell_of_pending_at_ms; /* not before: that one had to make room */
     struct idmap connections; /* id -> struct conn */
     struct idmap channels;    /* id -> struct channel */
     struct idmap consumers;   /* id -> struct channel_consumer */
@@ -82,7 +85,7 @@ struct conn {
     enum conn_state state;
     unsigned paused; /* conn_pause */
     uint64_t id;
-    struct list in_all;
+    struct list in_all, in_pending;
     struct vhost *vhost;       /* from OPEN on */
     char *user;                /* from AWAIT_TUNE_OK on */
     struct limits_place place; /* while OPEN */

@@ -73,6 +73,10 @@ class Server(broker.Broker):
         super().__init__(BUILD, BUILD_DIR, self.directory, workers, options)
         self.command = [*wrap, *self.command]
         self.data = os.path.join(self.directory, "data")
+        self.config = os.path.join(self.directory, "lepus.ini")
+        with open(self.config, "w", encoding="utf-8"):
+            pass
+        self.command += ["-c", self.config]
         if before is not None:
             before(self)
 
@@ -102,9 +106,11 @@ class Server(broker.Broker):
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
-    def resident(self):
-        with open(f"/proc/{self.pid}/status", encoding="ascii") as f:
-            return int(f.read().split("VmRSS:")[1].split()[0]) * 1024
+    def resident_own(self):
+        """Octets that are resident, without files and what is shared."""
+        with open(f"/proc/{self.pid}/statm", encoding="ascii") as f:
+            _, resident, shared = [int(word) for word in f.read().split()[:3]]
+        return (resident - shared) * os.sysconf("SC_PAGESIZE")
 
     def cpu_s(self):
         with open(f"/proc/{self.pid}/stat", encoding="ascii") as f:

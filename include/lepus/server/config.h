@@ -44,7 +44,7 @@ struct sync_policy {
     uint32_t interval_ms; /* 0 but for SYNC_INTERVAL */
 };
 
-/* How much of a disk: one of the two is 0. */
+/* How much of a disk, or of memory: one of the two is 0. */
 struct disk_share {
     uint64_t bytes;
     uint64_t percent;
@@ -79,6 +79,8 @@ struct config {
         uint32_t consumers_per_channel;
         uint32_t queues_per_vhost;
         uint32_t bindings_per_exchange;
+        uint32_t pending_handshakes;
+        struct disk_share memory_high_watermark; /* of what there is; both 0: no alarm */
     } limits;
     struct { /* as in struct tls_settings */
         char certificate[2048];
