@@ -196,18 +196,19 @@ drop_exclusive_queues(struct conn *c)
     c->n_exclusive = 0;
 }
 
+/* What is removed may bring another to its place, and shrinking the map all to new ones; from the
+ * front each time it would take ten thousands of channels seconds. */
 static void
 close_channels(struct conn *c)
 {
-    struct channel *ch;
+    size_t at = 0;
 
-    for (;;) {
-        size_t at = 0;
+    while (c->channels.count > 0) {
+        struct channel *ch = idmap_next(&c->channels, &at);
 
-        ch = idmap_next(&c->channels, &at);
-        if (ch == NULL)
-            return;
-        channel_close(ch);
+        if (ch != NULL)
+            channel_close(ch);
+        at = ch != NULL ? at - 1 : 0;
     }
 }
 

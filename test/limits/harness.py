@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import socket
+import struct
 import sys
 import tempfile
 import time
@@ -38,9 +39,11 @@ HANDSHAKE = b"".join((
 cases = []
 
 
-def case(title):
+def case(title, of_memory=False):
+    """of_memory: says nothing under a sanitizer, which keeps what was freed."""
     def register(function):
-        cases.append((title, function))
+        if not of_memory or BUILD == "release":
+            cases.append((title, function))
         return function
     return register
 
@@ -137,6 +140,11 @@ def allow_files(wanted=20000):
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, wanted), hard), hard))
 
 
+def little_more(now, before, allowed, what):
+    """Of memory; not under a sanitizer."""
+    assert BUILD != "release" or now - before < allowed, f"{what}: {now - before} octets more"
+
+
 def has_ended(s):
     """Whether the broker has ended this socket; what it sent before is thrown away."""
     s.setblocking(False)
@@ -162,6 +170,54 @@ def refusal(function, *args, **more):
             raise
         return int(said.group(1)), said.group(3)
     raise AssertionError("not refused")
+
+
+class Raw:
+    """A connection of octets, that reads what it must."""
+
+    def __init__(self, server, channel_max=2047):
+        self.socket = server.socket(HANDSHAKE.replace(
+            amqp.method_frame(0, "connection.tune-ok", channel_max=2047, frame_max=131072,
+                              heartbeat=0),
+            amqp.method_frame(0, "connection.tune-ok", channel_max=channel_max, frame_max=131072,
+                              heartbeat=0)))
+        self.kept = b""
+
+    def frame(self):
+        """Kind, channel and payload of the next one; None at the end."""
+        while True:
+            if len(self.kept) >= 7:
+                kind, channel, size = struct.unpack(">BHI", self.kept[:7])
+                if len(self.kept) >= size + 8:
+                    payload, self.kept = self.kept[7:size + 7], self.kept[size + 8:]
+                    return kind, channel, payload
+            more = self.socket.recv(1 << 20)
+            if not more:
+                return None
+            self.kept += more
+
+    def octets(self, n):
+        while len(self.kept) < n:
+            more = self.socket.recv(1 << 20)
+            assert more, "the end"
+            self.kept += more
+        octets, self.kept = self.kept[:n], self.kept[n:]
+        return octets
+
+    def method(self, class_id, method_id):
+        """Reads on until that method comes."""
+        while True:
+            frame = self.frame()
+            assert frame is not None, f"the end, before {class_id}.{method_id}"
+            if frame[0] == amqp.METHOD and struct.unpack(">HH", frame[2][:4]) == (
+                    class_id, method_id):
+                return frame
+
+    def closing(self):
+        """Code and text of the connection.close that comes."""
+        payload = self.method(10, 50)[2]
+        code, length = struct.unpack(">HB", payload[4:7])
+        return code, payload[7:7 + length].decode()
 
 
 class Healthy:
