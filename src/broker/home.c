@@ -106,12 +106,14 @@ make_queue(struct home *home, uint64_t id)
         .ref = description.ref,
         .durable = description.durable && home->journal != NULL,
         .auto_delete = description.auto_delete,
+        .delays = description.delays,
         .max_priority = max_priority(&description),
         .ticket = description.ticket,
         .account = &home->memory,
         .store = home->pages,
     };
     queue_rules_init(&settings.rules, view_of(description.arguments, description.arguments_len));
+    settings.rules.has_dead_letter_exchange |= description.delays; /* what is due is a letter */
     queue = mem_new(struct queue);
     queue_init(queue, &settings, &home_queue_ops, home);
     home_queue_begin(home, queue, &description);
@@ -225,7 +227,7 @@ apply_rules(struct home *home, struct queue *queue, struct publish *publish, boo
         dead_letter_refused(home, queue, publish);
         return false;
     }
-    if (publish->is_dated || queue->settings.rules.ttl_ms != RULE_NONE)
+    if (publish->is_dated || queue->settings.rules.ttl_ms != RULE_NONE || queue->settings.delays)
         *out_kept |= home_date(home, publish, queue);
     return true;
 }

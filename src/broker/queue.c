@@ -3,6 +3,7 @@
 #include "queue_priv.h"
 
 #include "lepus/base/mem.h"
+#include "lepus/broker/delay.h"
 #include "lepus/wire/props.h"
 
 enum { LEVELS = 256 };
@@ -324,6 +325,8 @@ queue_publish(struct queue *queue, struct publish *publish, struct backlog **out
         *out_seq = backlog_push(backlog, publish->made);
         occupy(queue, backlog);
         publish->tidy |= queue->life.drops_head;
+        if (queue->settings.delays)
+            delay_came(queue);
         if (publish->expires_ms != 0) {
             life_add_deadline(queue, backlog, *out_seq, publish->expires_ms);
             publish->tidy |= publish->expires_ms <= queue->ops->now_ms(queue->ops_arg);

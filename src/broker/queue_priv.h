@@ -18,6 +18,9 @@ struct backlog *queue_last_level(struct queue *queue);
 void life_init(struct queue *queue);
 void life_fini(struct queue *queue);
 
+/* queue_tidy is wanted by then. */
+void life_wake_by(struct queue *queue, uint64_t at_ms);
+
 /* A message that expires waits from now on, in its slot. */
 void life_add_deadline(struct queue *queue, struct backlog *backlog, uint64_t seq, uint64_t at_ms);
 

@@ -69,6 +69,7 @@ enum consumer_stop {
 struct queue_settings {
     struct queue_ref ref;
     bool durable, auto_delete;
+    bool delays; /* an exchange's own: delay.h */
     uint8_t max_priority;
     struct queue_rules rules; /* the queue's from queue_init on */
     uint64_t ticket;          /* of a durable one: until that is committed, nothing in it is safe */

@@ -871,6 +871,9 @@ hear_death(struct model *m, const struct delivery *d)
     case DEATH_REJECTED:
     case DEATH_DELIVERY_LIMIT:
         assert_int_equal(m->state[d->seq], M_DEAD);
+        break;
+    case DEATH_DUE:
+        fail_msg("nothing is delayed here");
     }
     assert_int_equal(d->body, m->body[d->seq]);
     m->state[d->seq] = M_DEAD;
