@@ -128,6 +128,7 @@ amqp_new(struct post *post, struct topology *topology, const struct amqp_setting
     post_handle(post, CMD_got, channel_on_got, amqp);
     post_handle(post, CMD_confirm, channel_on_confirm, amqp);
     post_handle(post, CMD_cancelled, channel_on_cancelled, amqp);
+    post_handle(post, CMD_overdue, channel_on_overdue, amqp);
     post_handle(post, CMD_direct_reply, channel_on_direct_reply, amqp);
     post_handle(post, CMD_direct_probe, channel_on_direct_probe, amqp);
     return amqp;

@@ -46,6 +46,21 @@ on_deliver(void *arg, const struct consumer *consumer, uint64_t seq, bool redeli
     post_send(home->post, id_worker(consumer->id), &cmd.head);
 }
 
+static void
+on_overdue(void *arg, uint64_t queue, const struct loan *loan)
+{
+    struct home *home = arg;
+    struct cmd_overdue cmd = {
+        .head.kind = CMD_overdue,
+        .channel = loan->channel,
+        .queue = queue,
+        .seq = loan->seq,
+        .timeout_ms = loan->timeout_ms,
+    };
+
+    post_send(home->post, id_worker(loan->channel), &cmd.head);
+}
+
 static void on_loaded(void *arg, struct queue *queue);
 
 const struct queue_ops home_queue_ops = {
@@ -54,6 +69,7 @@ const struct queue_ops home_queue_ops = {
     .now_ms = life_now_ms,
     .wake = life_wake,
     .died = life_died,
+    .overdue = on_overdue,
     .backlog = {.settled = store_settled, .mark = store_mark, .grew = store_grew},
 };
 
@@ -456,6 +472,8 @@ answer_get(struct home *home, struct queue *queue, uint64_t channel, bool no_ack
     case QUEUE_GOT:
         break;
     }
+    if (!no_ack)
+        queue_lend_got(queue, got.seq, channel);
     got.shard = queue->settings.ref.shard;
     got.messages = (uint32_t)queue_ready(queue);
     post_send(home->post, id_worker(channel), &got.head);

@@ -81,8 +81,12 @@ on_timer(void *arg)
         return;
     }
     if (queue->life.wake_ms <= now_ms) {
+        queue->life.wake_ms = UINT64_MAX;
+        set_timer(home, queue); /* its lease's end */
         queue_tidy(queue);
         store_look_at_queue(home, queue);
+        queue_recall(queue); /* it may be gone now */
+        return;
     }
     set_timer(home, queue);
 }

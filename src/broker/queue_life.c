@@ -352,6 +352,7 @@ queue_tidy(struct queue *queue)
     queue_each_level(queue, look_at_middle, &now_ms);
     if (life->expiry.n > 0)
         life_wake_by(queue, expiry_next_ms(&life->expiry));
+    loans_wish(queue);
 }
 
 void

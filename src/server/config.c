@@ -63,6 +63,11 @@ static const struct config_key keys[] = {
     {"amqp", "handshake_timeout", KEY_MILLISECONDS, OFF(amqp.handshake_timeout_ms), "10s", 100,
      3600 * 1000, CONFIG_LIVE, NULL, NULL,
      "From the TCP connection to connection.open; slower clients are dropped."},
+    {"amqp", "consumer_timeout_action", KEY_CHOICE, OFF(amqp.consumer_timeout_action), "requeue", 0,
+     0, CONFIG_LIVE, "requeue|close", NULL,
+     "What is done about a delivery that is not settled within its x-consumer-timeout. requeue: it "
+     "goes back to its queue, and the channel lives; close: the channel is closed with 406, as "
+     "RabbitMQ does."},
     {"amqp", "backlog", KEY_INTEGER, OFF(amqp.backlog), "1024", 1, 65535, 0, NULL, NULL,
      "Connections that the kernel holds until they are accepted."},
 

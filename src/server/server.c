@@ -57,6 +57,7 @@ take_live_settings(struct server *server)
     atomic_store(&server->settings.channel_max, (uint16_t)config->amqp.channel_max);
     atomic_store(&server->settings.heartbeat_s, (uint16_t)config->amqp.heartbeat_s);
     atomic_store(&server->settings.handshake_timeout_ms, config->amqp.handshake_timeout_ms);
+    atomic_store(&server->settings.overdue_action, (uint8_t)config->amqp.consumer_timeout_action);
     atomic_store(&server->settings.max_message_size, config->amqp.max_message_size);
 }
 

@@ -20,6 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lepus/amqp/amqp.h"
 #include "lepus/base/err.h"
 #include "lepus/base/log.h"
 #include "lepus/base/view.h"
@@ -71,6 +72,7 @@ struct config {
         uint64_t max_message_size;     /* bytes of a body */
         uint32_t handshake_timeout_ms; /* from accept to connection.open-ok */
         uint32_t backlog;              /* of listen(2) */
+        enum overdue_action consumer_timeout_action;
     } amqp;
     struct { /* 0: no limit, of each */
         uint32_t connections;
