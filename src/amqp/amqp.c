@@ -105,6 +105,7 @@ amqp_new(struct post *post, struct topology *topology, const struct amqp_setting
     amqp->settings = settings;
     amqp->routes = route_cache_new();
     list_init(&amqp->all);
+    list_init(&amqp->pending);
     list_init(&amqp->crediting);
     list_init(&amqp->owing);
     idmap_init(&amqp->connections);
@@ -127,6 +128,7 @@ amqp_new(struct post *post, struct topology *topology, const struct amqp_setting
     post_handle(post, CMD_got, channel_on_got, amqp);
     post_handle(post, CMD_confirm, channel_on_confirm, amqp);
     post_handle(post, CMD_cancelled, channel_on_cancelled, amqp);
+    post_handle(post, CMD_overdue, channel_on_overdue, amqp);
     post_handle(post, CMD_direct_reply, channel_on_direct_reply, amqp);
     post_handle(post, CMD_direct_probe, channel_on_direct_probe, amqp);
     return amqp;

@@ -27,6 +27,9 @@ struct amqp {
     const struct amqp_settings *settings;
     struct route_cache *routes;
     struct list all;          /* conn.in_all */
+    struct list pending;      /* conn.in_pending: not open yet, the oldest first */
+    uint32_t n_pending;
+    uint64_t tell_of_pending_at_ms; /* not before: that one had to make room */
     struct idmap connections; /* id -> struct conn */
     struct idmap channels;    /* id -> struct channel */
     struct idmap consumers;   /* id -> struct channel_consumer */
@@ -82,7 +85,7 @@ struct conn {
     enum conn_state state;
     unsigned paused; /* conn_pause */
     uint64_t id;
-    struct list in_all;
+    struct list in_all, in_pending;
     struct vhost *vhost;       /* from OPEN on */
     char *user;                /* from AWAIT_TUNE_OK on */
     struct limits_place place; /* while OPEN */
@@ -262,6 +265,8 @@ struct channel {
     size_t unacked_head, unacked_count, unacked_mask;
     size_t unacked_live; /* of the ring's entries, those not settled */
     uint64_t last_tag;
+    struct idmap late;   /* tags that were given back when their time was over; no values */
+    uint64_t late_floor; /* below it any unknown tag may have been such a one */
 
     struct map consumers; /* by tag */
     uint64_t last_ctag;
@@ -416,7 +421,8 @@ bool stream_check_consume(struct channel *ch, const struct basic_consume *m, str
 /* channel_settle.c */
 void unacked_push(struct channel *ch, uint64_t tag, uint64_t queue, uint32_t shard, uint64_t seq,
                   bool counted);
-void channel_requeue_all(struct channel *ch);
+void channel_requeue_all(struct channel *ch, enum settle_how how);
+void channel_on_overdue(void *arg, const struct command *command);
 void channel_settle_tx(struct channel *ch);   /* what was settled in the transaction, now is */
 void channel_unsettle_tx(struct channel *ch); /* and now never was */
 void channel_unsent(struct amqp *amqp, uint64_t queue, uint32_t shard, uint64_t seq);

@@ -387,6 +387,7 @@ channel_open(struct conn *c, uint16_t number)
     buf_init(&ch->deferred, DEFERRED_MAX);
     buf_init(&ch->owed.entries, SIZE_MAX / 2);
     map_init(&ch->consumers);
+    idmap_init(&ch->late);
     idmap_add(&c->channels, number, ch);
     idmap_add(&c->amqp->channels, ch->id, ch);
     return ch;
@@ -398,6 +399,7 @@ reap(void *what)
     struct channel *ch = what;
 
     free(ch->unacked);
+    idmap_fini(&ch->late);
     free(ch->last_queue);
     free(ch);
 }
@@ -408,7 +410,7 @@ channel_end_affairs(struct channel *ch)
     worker_task_cancel(&ch->resume);
     worker_task_cancel(&ch->gather);
     channel_cancel_all(ch);
-    channel_requeue_all(ch);
+    channel_requeue_all(ch, SETTLE_REQUEUE);
     tx_drop(ch);
     confirms_fini(&ch->confirms);
     content_in_reset(&ch->in);

@@ -110,7 +110,7 @@ channel_handle_basic_recover_async(struct channel *ch, const union method_args *
 {
     if (!args->basic_recover_async.requeue)
         return err_set(err, NOT_IMPLEMENTED, "requeue=false");
-    channel_requeue_all(ch);
+    channel_requeue_all(ch, SETTLE_RETURN);
     return true;
 }
 
@@ -120,6 +120,6 @@ channel_handle_basic_recover(struct channel *ch, const union method_args *args, 
     if (!args->basic_recover.requeue)
         return err_set(err, NOT_IMPLEMENTED, "requeue=false");
     channel_send(ch, METHOD_basic_recover_ok, NULL);
-    channel_requeue_all(ch);
+    channel_requeue_all(ch, SETTLE_RETURN);
     return true;
 }

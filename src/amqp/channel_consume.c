@@ -108,6 +108,30 @@ read_priority(struct channel *ch, struct view arguments, struct view queue, int3
     return true;
 }
 
+static bool
+read_timeout(struct channel *ch, struct view arguments, struct view queue, struct cmd_consume *cmd,
+             struct err *err)
+{
+    struct field field;
+
+    if (!table_find(arguments, VIEW_LIT("x-consumer-timeout"), &field))
+        return true;
+    cmd->has_timeout = true;
+    cmd->timeout_ms = (uint64_t)field.integer;
+    if (!field_is_integer(&field))
+        return err_set(err, PRECONDITION_FAILED,
+                       "invalid arg 'x-consumer-timeout' for queue '" VIEW_FMT
+                       "' in vhost '%s': \"expected integer, got %s\"",
+                       VIEW_ARG(queue), vhost_name(ch->conn->vhost), field_type_name(field.type));
+    if (field.integer < 0 || field.integer > CONSUMER_TIMEOUT_MAX_MS)
+        return err_set(
+            err, PRECONDITION_FAILED,
+            "invalid arg 'x-consumer-timeout' for queue '" VIEW_FMT "' in vhost '%s': {%s,%lld}",
+            VIEW_ARG(queue), vhost_name(ch->conn->vhost),
+            field.integer < 0 ? "value_negative" : "value_too_large", (long long)field.integer);
+    return true;
+}
+
 bool
 channel_handle_basic_consume(struct channel *ch, const union method_args *args, struct err *err)
 {
@@ -126,7 +150,8 @@ channel_handle_basic_consume(struct channel *ch, const union method_args *args, 
     if (view_equal(m->queue, VIEW_LIT(DIRECT_NAME)))
         return consume_direct(ch, m, tag, err);
     if (!channel_queue_name(ch, m->queue, &name, err) ||
-        !read_priority(ch, m->arguments, name, &cmd.priority, err))
+        !read_priority(ch, m->arguments, name, &cmd.priority, err) ||
+        !read_timeout(ch, m->arguments, name, &cmd, err))
         return false;
     if (!topology_find_queue(ch->conn->vhost, name, ch->conn->id, &found, err))
         return channel_refused(ch, &found, err);

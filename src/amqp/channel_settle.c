@@ -5,6 +5,11 @@
  * looked for where it would stand if there were no gaps (deliveries without acknowledgement take
  * tags too), else by halving. What is settled is first taken out of the ring, all of it, and then
  * sent to the queues, in ranges: a queue on this worker may at once deliver anew, into the ring.
+ *
+ * A delivery whose consumer's timeout is over is given back as if the client had done so. The
+ * client may still settle it, and must not be punished for being late: such tags are remembered,
+ * each until it has been settled, LATE_MAX of them; with more, every tag up to now may be settled
+ * twice.
  */
 #include <assert.h>
 
@@ -12,7 +17,7 @@
 
 #include "lepus/base/mem.h"
 
-enum { UNACKED_MIN = 16, RANGES_PER_COMMAND = 64 };
+enum { UNACKED_MIN = 16, RANGES_PER_COMMAND = 64, LATE_MAX = 16384 };
 
 static struct unacked *
 unacked_at(const struct channel *ch, size_t i)
@@ -185,6 +190,62 @@ settle_taken(struct channel *ch, enum settle_how how, bool is_commit)
         channel_global_changed(ch);
 }
 
+/* --- what is overdue ------------------------------------------------------------------- */
+
+static void
+note_late(struct channel *ch, uint64_t tag)
+{
+    if (ch->late.count >= LATE_MAX) {
+        idmap_fini(&ch->late);
+        idmap_init(&ch->late);
+        ch->late_floor = tag;
+    }
+    idmap_add(&ch->late, tag, ch);
+}
+
+static bool
+was_late(struct channel *ch, uint64_t tag)
+{
+    return (ch->late.count > 0 && idmap_remove(&ch->late, tag) != NULL) ||
+           (tag > 0 && tag <= ch->late_floor);
+}
+
+static void
+fail_overdue(struct channel *ch, uint64_t timeout_ms)
+{
+    struct err err = {0};
+
+    err_set(&err, PRECONDITION_FAILED,
+            "delivery acknowledgement on channel %u timed out. Timeout value used: %llu ms. This "
+            "timeout value can be configured, see consumers doc guide to learn more",
+            ch->number, (unsigned long long)timeout_ms);
+    conn_fail(ch->conn, ch, &err);
+}
+
+/* What the client has settled in a transaction that is open counts as settled. */
+void
+channel_on_overdue(void *arg, const struct command *command)
+{
+    const struct cmd_overdue *cmd = (const void *)command;
+    struct amqp *amqp = arg;
+    struct channel *ch = channel_of_id(amqp, cmd->channel);
+
+    for (size_t i = 0; ch != NULL && i < ch->unacked_count; i++) {
+        struct unacked *entry = unacked_at(ch, i);
+
+        if (entry->queue != cmd->queue || entry->seq != cmd->seq || entry->in_tx != 0)
+            continue;
+        if (amqp->settings->overdue_action == OVERDUE_CLOSE) {
+            fail_overdue(ch, cmd->timeout_ms);
+            return;
+        }
+        note_late(ch, entry->tag);
+        take(ch, entry);
+        settle_taken(ch, SETTLE_OVERDUE, false);
+        return;
+    }
+}
+
 /* --- the client's word ----------------------------------------------------------------- */
 
 static bool
@@ -192,9 +253,14 @@ settle(struct channel *ch, uint64_t tag, bool multiple, enum settle_how how, str
 {
     size_t first = 0, last = ch->unacked_count - 1;
 
-    if (!(multiple && tag == 0) && !find(ch, tag, &last))
-        return err_set(err, PRECONDITION_FAILED, "unknown delivery tag %llu",
-                       (unsigned long long)tag);
+    if (!(multiple && tag == 0) && !find(ch, tag, &last)) {
+        if (!was_late(ch, tag))
+            return err_set(err, PRECONDITION_FAILED, "unknown delivery tag %llu",
+                           (unsigned long long)tag);
+        last = lower_bound(ch, tag) - 1;
+        if (!multiple || last == SIZE_MAX)
+            return true;
+    }
     if (!multiple)
         first = last;
     if (ch->unacked_count == 0)
@@ -227,7 +293,7 @@ channel_handle_basic_nack(struct channel *ch, const union method_args *args, str
 {
     const struct basic_nack *m = &args->basic_nack;
 
-    return settle(ch, m->delivery_tag, m->multiple, m->requeue ? SETTLE_REQUEUE : SETTLE_DISCARD,
+    return settle(ch, m->delivery_tag, m->multiple, m->requeue ? SETTLE_RETURN : SETTLE_DISCARD,
                   err);
 }
 
@@ -242,14 +308,14 @@ channel_handle_basic_reject(struct channel *ch, const union method_args *args, s
 /* --- all at once ----------------------------------------------------------------------- */
 
 void
-channel_requeue_all(struct channel *ch)
+channel_requeue_all(struct channel *ch, enum settle_how how)
 {
     if (ch->unacked_count == 0)
         return;
     for (size_t i = 0; i < ch->unacked_count; i++)
         if (unacked_at(ch, i)->queue != 0)
             take(ch, unacked_at(ch, i));
-    settle_taken(ch, SETTLE_REQUEUE, false);
+    settle_taken(ch, how, false);
 }
 
 void

@@ -31,6 +31,7 @@
 enum {
     FRAMES_PER_TURN = 8192,
     CLOSE_OK_MS = 10000,
+    COMPLAIN_MS = 60 * 1000,
     OUTPUT_HOLD = 4 * TRANSPORT_FULL, /* what a peer may leave unread before it is read no more */
 };
 
@@ -62,6 +63,16 @@ conn_log(const struct conn *c)
     };
 }
 
+/* It is open, or gone. */
+static void
+leave_pending(struct conn *c)
+{
+    if (!list_is_linked(&c->in_pending))
+        return;
+    list_remove(&c->in_pending);
+    c->amqp->n_pending--;
+}
+
 void
 conn_enter(struct conn *c, enum conn_state state)
 {
@@ -70,6 +81,8 @@ conn_enter(struct conn *c, enum conn_state state)
     assert(edges[c->state] & 1u << state);
     log_debug(&log, "%s -> %s", state_names[c->state], state_names[state]);
     c->state = state;
+    if (state == CONN_OPEN || state == CONN_CLOSED)
+        leave_pending(c);
 }
 
 /* --- reading or not -------------------------------------------------------------------- */
@@ -183,18 +196,19 @@ drop_exclusive_queues(struct conn *c)
     c->n_exclusive = 0;
 }
 
+/* What is removed may bring another to its place, and shrinking the map all to new ones; from the
+ * front each time it would take ten thousands of channels seconds. */
 static void
 close_channels(struct conn *c)
 {
-    struct channel *ch;
+    size_t at = 0;
 
-    for (;;) {
-        size_t at = 0;
+    while (c->channels.count > 0) {
+        struct channel *ch = idmap_next(&c->channels, &at);
 
-        ch = idmap_next(&c->channels, &at);
-        if (ch == NULL)
-            return;
-        channel_close(ch);
+        if (ch != NULL)
+            channel_close(ch);
+        at = ch != NULL ? at - 1 : 0;
     }
 }
 
@@ -586,6 +600,24 @@ make_transport(struct conn *c, int fd, bool is_tls)
     return transport;
 }
 
+/* The oldest goes: who is served comes through in no time, however many others dawdle. */
+static void
+make_room_among_pending(struct amqp *amqp)
+{
+    uint32_t max = limits_settings(topology_limits(amqp->topology))->pending_handshakes;
+    uint64_t now = worker_now_ms(amqp->worker);
+
+    if (max == 0 || amqp->n_pending < max)
+        return;
+    if (now >= amqp->tell_of_pending_at_ms) {
+        amqp->tell_of_pending_at_ms = now + COMPLAIN_MS;
+        log_warn(NULL, "%u sockets without an open connection: the oldest make room for new ones",
+                 max);
+    }
+    conn_close(container_of(amqp->pending.next, struct conn, in_pending),
+               "too many handshakes at once");
+}
+
 void
 conn_adopt(struct amqp *amqp, int fd, bool is_tls)
 {
@@ -596,6 +628,7 @@ conn_adopt(struct amqp *amqp, int fd, bool is_tls)
         limits_give_socket(topology_limits(amqp->topology));
         return;
     }
+    make_room_among_pending(amqp);
     c = mem_new(struct conn);
     c->amqp = amqp;
     c->state = CONN_AWAIT_HEADER;
@@ -606,6 +639,8 @@ conn_adopt(struct amqp *amqp, int fd, bool is_tls)
     idmap_init(&c->channels);
     list_init(&c->parked);
     list_append(&amqp->all, &c->in_all);
+    list_append(&amqp->pending, &c->in_pending);
+    amqp->n_pending++;
     idmap_add(&amqp->connections, c->id, c);
     atomic_fetch_add_explicit(&amqp->n_connections, 1, memory_order_relaxed);
     c->transport = make_transport(c, fd, is_tls);

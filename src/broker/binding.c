@@ -115,7 +115,7 @@ put_in_places(struct vhost *vhost, struct binding *binding)
     binding->source->n_from++;
     list_append(binding->to_exchange ? &binding->to_a.exchange->to : &binding->to_a.queue->bound,
                 &binding->to);
-    binding->source->type->bind(binding->source, binding);
+    binding->source->acts_as->bind(binding->source, binding);
     vhost->topology->counts.bindings++;
 }
 
@@ -126,7 +126,7 @@ binding_remove(struct binding *binding, struct list *condemned)
 
     if (binding_is_durable(binding))
         durable_remove_binding(binding);
-    source->type->unbind(source, binding);
+    source->acts_as->unbind(source, binding);
     list_remove(&binding->to);
     list_remove(&binding->from);
     source->n_from--;
@@ -185,7 +185,7 @@ static bool
 check_by_type(const struct exchange *source, struct view key, struct view arguments,
               struct err *err)
 {
-    const struct exchange_type *type = source->type;
+    const struct exchange_type *type = source->acts_as;
 
     return (type->check_key == NULL || type->check_key(key, err)) &&
            (type->check_arguments == NULL || type->check_arguments(arguments, err));

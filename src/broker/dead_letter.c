@@ -15,6 +15,8 @@ death_name(enum death why)
         return "maxlen";
     case DEATH_DELIVERY_LIMIT:
         return "delivery_limit";
+    case DEATH_DUE:
+        return "due";
     }
     return "";
 }

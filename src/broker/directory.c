@@ -250,6 +250,7 @@ topology_find_queue(struct vhost *vhost, struct view name, uint64_t connection,
 bool
 topology_queue_describe(struct topology *topology, uint64_t id, struct queue_description *out)
 {
+    const struct exchange *exchange;
     const struct queue_entry *queue;
 
     topology_read_lock(topology);
@@ -272,20 +273,42 @@ topology_queue_describe(struct topology *topology, uint64_t id, struct queue_des
             .ticket = queue->ticket,
         };
     }
+    exchange = queue == NULL ? idmap_find(&topology->exchanges_with_queue, id) : NULL;
+    if (exchange != NULL)
+        *out = (struct queue_description){
+            .ref = exchange_queue(exchange),
+            .vhost = exchange->vhost,
+            .name = view_dup(exchange_name(exchange)),
+            .name_len = exchange->name_len,
+            .durable = exchange->durable,
+            .ticket = exchange->ticket,
+            .delays = true,
+        };
     topology_unlock(topology);
-    return queue != NULL;
+    return queue != NULL || exchange != NULL;
+}
+
+void
+topology_on_queue_gone(struct topology *topology, topology_queue_gone_fn *gone, void *arg)
+{
+    topology->queue_gone = gone;
+    topology->queue_gone_arg = arg;
 }
 
 void
 topology_each_durable_queue(struct topology *topology, void (*each)(void *arg, uint64_t id),
                             void *arg)
 {
+    const struct exchange *exchange;
     const struct queue_entry *queue;
 
     topology_read_lock(topology);
     for (size_t at = 0; (queue = idmap_next(&topology->queues, &at)) != NULL;)
         if (queue->durable)
             each(arg, queue->ref.id);
+    for (size_t at = 0; (exchange = idmap_next(&topology->exchanges_with_queue, &at)) != NULL;)
+        if (exchange->durable)
+            each(arg, exchange->id);
     topology_unlock(topology);
 }
 

@@ -7,7 +7,7 @@
 
 static const struct exchange_type *const types[] = {
     &exchange_direct,          &exchange_fanout,       &exchange_topic,  &exchange_headers,
-    &exchange_consistent_hash, &exchange_modulus_hash, &exchange_random,
+    &exchange_consistent_hash, &exchange_modulus_hash, &exchange_random, &exchange_delayed,
 };
 
 /* What every vhost has. "" is a direct exchange to those who ask; nothing is ever bound to it. */
@@ -71,6 +71,7 @@ make(struct vhost *vhost, uint64_t id, const struct exchange_spec *spec,
     exchange->id = id;
     exchange->vhost = vhost;
     exchange->type = type;
+    exchange->acts_as = type->acts_as != NULL ? type->acts_as(spec->arguments) : type;
     exchange->durable = spec->durable;
     exchange->auto_delete = spec->auto_delete;
     exchange->internal = spec->internal;
@@ -85,7 +86,9 @@ make(struct vhost *vhost, uint64_t id, const struct exchange_spec *spec,
     exchange->has_alternate = table_find(exchange_arguments(exchange), alternate_key, &alternate);
     if (exchange->has_alternate)
         exchange->alternate = alternate.bytes;
-    type->init(exchange);
+    exchange->acts_as->init(exchange);
+    if (exchange_has_queue(exchange))
+        idmap_add(&vhost->topology->exchanges_with_queue, id, exchange);
     map_add(&vhost->exchanges, &exchange->node, exchange_name(exchange));
     vhost->topology->counts.exchanges++;
     return exchange;
@@ -174,7 +177,10 @@ check_same(const struct exchange *exchange, const struct exchange_spec *spec,
            check_same_flag(&thing, "auto_delete", exchange->auto_delete, spec->auto_delete, err) &&
            check_same_flag(&thing, "internal", exchange->internal, spec->internal, err) &&
            check_same_argument(&thing, alternate_key, exchange_arguments(exchange), spec->arguments,
-                               err);
+                               err) &&
+           (type->argument == NULL ||
+            check_same_argument(&thing, view_str(type->argument), exchange_arguments(exchange),
+                                spec->arguments, err));
 }
 
 static bool
@@ -239,11 +245,18 @@ topology_check_exchange(struct vhost *vhost, struct view name, uint64_t *out_tic
 static void
 free_unbound(struct exchange *exchange)
 {
+    struct topology *topology = exchange->vhost->topology;
+
     assert(!exchange->predeclared);
     durable_remove_exchange(exchange);
-    exchange->type->fini(exchange);
+    exchange->acts_as->fini(exchange);
+    if (exchange_has_queue(exchange)) {
+        idmap_remove(&topology->exchanges_with_queue, exchange->id);
+        if (topology->queue_gone != NULL)
+            topology->queue_gone(topology->queue_gone_arg, exchange_queue(exchange));
+    }
     map_remove(&exchange->vhost->exchanges, &exchange->node);
-    exchange->vhost->topology->counts.exchanges--;
+    topology->counts.exchanges--;
     free(exchange);
 }
 

@@ -18,13 +18,20 @@ struct router;
 
 struct exchange_type {
     const char *name;
-    bool by_key; /* false: route is called once, whatever the number of keys */
+    const char *argument; /* one that two declares must agree on, or NULL */
+    bool by_key;          /* false: route is called once, whatever the number of keys */
 
     /* The arguments of a new exchange, the key and the arguments of a new binding: 406. NULL: any
      * will do. */
     bool (*check_declare)(struct view arguments, struct err *err);
     bool (*check_key)(struct view key, struct err *err);
     bool (*check_arguments)(struct view arguments, struct err *err);
+
+    /* Types that do something before another type routes: that other type, by checked arguments;
+     * and whether the message at hand goes elsewhere. The exchange has a queue of its own, and of
+     * the functions below the other type's are called. NULL, both: an ordinary type. */
+    const struct exchange_type *(*acts_as)(struct view arguments);
+    bool (*divert)(const struct exchange *exchange, struct router *router);
 
     /* The index: exchange.index is the type's. */
     void (*init)(struct exchange *exchange);
@@ -38,7 +45,8 @@ struct exchange_type {
 };
 
 extern const struct exchange_type exchange_direct, exchange_fanout, exchange_topic,
-    exchange_headers, exchange_consistent_hash, exchange_modulus_hash, exchange_random;
+    exchange_headers, exchange_consistent_hash, exchange_modulus_hash, exchange_random,
+    exchange_delayed;
 
 /* NULL when there is no such type. */
 const struct exchange_type *exchange_type_find(struct view name);
@@ -47,7 +55,8 @@ struct exchange {
     struct map_node node; /* of vhost.exchanges */
     uint64_t id;
     struct vhost *vhost;
-    const struct exchange_type *type;
+    const struct exchange_type *type;    /* as it was declared */
+    const struct exchange_type *acts_as; /* whose index it has: mostly the same */
     void *index;
     struct list from, to;  /* bindings from it, bindings to it */
     size_t n_from;         /* bindings from it */
@@ -71,6 +80,20 @@ static inline struct view
 exchange_arguments(const struct exchange *exchange)
 {
     return view_of(exchange->name + exchange->name_len + 1, exchange->arguments_len);
+}
+
+/* Whether it has a queue of its own (topology.h). */
+static inline bool
+exchange_has_queue(const struct exchange *exchange)
+{
+    return exchange->type->acts_as != NULL;
+}
+
+static inline struct queue_ref
+exchange_queue(const struct exchange *exchange)
+{
+    return (struct queue_ref){exchange->id,
+                              (uint32_t)(exchange->id % exchange->vhost->topology->shards)};
 }
 
 /* Write lock held: unbinds and frees it, and whichever auto-delete exchanges that leaves without a

@@ -46,6 +46,21 @@ on_deliver(void *arg, const struct consumer *consumer, uint64_t seq, bool redeli
     post_send(home->post, id_worker(consumer->id), &cmd.head);
 }
 
+static void
+on_overdue(void *arg, uint64_t queue, const struct loan *loan)
+{
+    struct home *home = arg;
+    struct cmd_overdue cmd = {
+        .head.kind = CMD_overdue,
+        .channel = loan->channel,
+        .queue = queue,
+        .seq = loan->seq,
+        .timeout_ms = loan->timeout_ms,
+    };
+
+    post_send(home->post, id_worker(loan->channel), &cmd.head);
+}
+
 static void on_loaded(void *arg, struct queue *queue);
 
 const struct queue_ops home_queue_ops = {
@@ -54,6 +69,7 @@ const struct queue_ops home_queue_ops = {
     .now_ms = life_now_ms,
     .wake = life_wake,
     .died = life_died,
+    .overdue = on_overdue,
     .backlog = {.settled = store_settled, .mark = store_mark, .grew = store_grew},
 };
 
@@ -106,12 +122,14 @@ make_queue(struct home *home, uint64_t id)
         .ref = description.ref,
         .durable = description.durable && home->journal != NULL,
         .auto_delete = description.auto_delete,
+        .delays = description.delays,
         .max_priority = max_priority(&description),
         .ticket = description.ticket,
         .account = &home->memory,
         .store = home->pages,
     };
     queue_rules_init(&settings.rules, view_of(description.arguments, description.arguments_len));
+    settings.rules.has_dead_letter_exchange |= description.delays; /* what is due is a letter */
     queue = mem_new(struct queue);
     queue_init(queue, &settings, &home_queue_ops, home);
     home_queue_begin(home, queue, &description);
@@ -225,7 +243,7 @@ apply_rules(struct home *home, struct queue *queue, struct publish *publish, boo
         dead_letter_refused(home, queue, publish);
         return false;
     }
-    if (publish->is_dated || queue->settings.rules.ttl_ms != RULE_NONE)
+    if (publish->is_dated || queue->settings.rules.ttl_ms != RULE_NONE || queue->settings.delays)
         *out_kept |= home_date(home, publish, queue);
     return true;
 }
@@ -454,6 +472,8 @@ answer_get(struct home *home, struct queue *queue, uint64_t channel, bool no_ack
     case QUEUE_GOT:
         break;
     }
+    if (!no_ack)
+        queue_lend_got(queue, got.seq, channel);
     got.shard = queue->settings.ref.shard;
     got.messages = (uint32_t)queue_ready(queue);
     post_send(home->post, id_worker(channel), &got.head);

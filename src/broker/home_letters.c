@@ -23,6 +23,7 @@
 #include "lepus/base/log.h"
 #include "lepus/base/mem.h"
 #include "lepus/broker/dead_letter.h"
+#include "lepus/broker/delay.h"
 #include "lepus/wire/props.h"
 #include "lepus/wire/table.h"
 
@@ -192,6 +193,17 @@ write_letter(struct home *home, struct letter *letter, struct queue *queue)
     dead_letter_properties(&letter->properties, &dead, &note);
 }
 
+/* It goes on as it came, but for x-delay; its strings are the message's. */
+static void
+write_due(struct letter *letter)
+{
+    struct content due = message_content(letter->message);
+
+    letter->exchange = due.exchange;
+    letter->routing_key = due.routing_key;
+    delay_properties(&letter->properties, due.properties);
+}
+
 /* Whether the queue died of it before: asked of the topology only when that can be. */
 static bool
 is_cycle(struct home *home, const struct letter *letter, struct view headers, bool died_before,
@@ -200,7 +212,7 @@ is_cycle(struct home *home, const struct letter *letter, struct view headers, bo
     struct queue_description description;
     bool yes;
 
-    if (letter->why == DEATH_REJECTED)
+    if (letter->why == DEATH_REJECTED || letter->why == DEATH_DUE)
         return false;
     if (!died_before)
         return to->id == letter->queue;
@@ -250,7 +262,7 @@ send_to(struct home *home, struct queue *queue, struct letter *letter, const str
 
 /* By the key, and by those in CC unless the queue names the key. */
 static void
-route_letter(struct queue *queue, struct letter *letter, struct route *out)
+route_letter(struct home *home, struct queue *queue, struct letter *letter, struct route *out)
 {
     struct view headers = {0}, *more = NULL;
     struct field cc, key;
@@ -264,8 +276,11 @@ route_letter(struct queue *queue, struct letter *letter, struct route *out)
             if (key.type == FIELD_LONGSTR)
                 more[n++] = key.bytes;
     }
-    if (!topology_route_dead(queue->vhost, letter->exchange, letter->routing_key, more, n,
-                             buf_view(&letter->properties), out, &ignored))
+    if (letter->why == DEATH_DUE)
+        topology_route_own(home->topology, queue->id, letter->routing_key, more, n,
+                           buf_view(&letter->properties), out);
+    else if (!topology_route_dead(queue->vhost, letter->exchange, letter->routing_key, more, n,
+                                  buf_view(&letter->properties), out, &ignored))
         out->count = 0;
     free(more);
 }
@@ -279,8 +294,11 @@ send_letter(struct home *home, struct letter *letter)
     letter->legs = 1; /* ours */
     if (queue != NULL) {
         route_init(&route);
-        write_letter(home, letter, queue);
-        route_letter(queue, letter, &route);
+        if (letter->why == DEATH_DUE)
+            write_due(letter);
+        else
+            write_letter(home, letter, queue);
+        route_letter(home, queue, letter, &route);
         send_to(home, queue, letter, &route);
         route_fini(&route);
     }

@@ -16,6 +16,7 @@
 
 #include "lepus/base/clock.h"
 #include "lepus/base/mem.h"
+#include "lepus/broker/delay.h"
 #include "lepus/wire/table.h"
 
 enum {
@@ -80,8 +81,12 @@ on_timer(void *arg)
         return;
     }
     if (queue->life.wake_ms <= now_ms) {
+        queue->life.wake_ms = UINT64_MAX;
+        set_timer(home, queue); /* its lease's end */
         queue_tidy(queue);
         store_look_at_queue(home, queue);
+        queue_recall(queue); /* it may be gone now */
+        return;
     }
     set_timer(home, queue);
 }
@@ -172,12 +177,22 @@ home_queue_finish(struct queue *queue)
 
 /* --- publishes ------------------------------------------------------------------------- */
 
+/* Due is counted from this moment, not from when the turn began, and rounded up. */
+static uint64_t
+deadline(const struct home *home, const struct publish *publish, const struct queue *queue)
+{
+    if (queue->settings.delays)
+        return clock_now_ms() + home->wall_offset_ms + 1 +
+               delay_asked_ms(publish->content->properties);
+    return queue_deadline(queue, publish->expiration_ms, home_now_ms(home));
+}
+
 /* What was made for other queues expires at another time: it is written down, and this queue gets
  * a message of its own. True when that has been done. */
 bool
 home_date(struct home *home, struct publish *publish, const struct queue *queue)
 {
-    uint64_t at_ms = queue_deadline(queue, publish->expiration_ms, home_now_ms(home));
+    uint64_t at_ms = deadline(home, publish, queue);
     bool kept = false;
 
     publish->is_dated = true;

@@ -3,6 +3,7 @@
 #include "queue_priv.h"
 
 #include "lepus/base/mem.h"
+#include "lepus/broker/delay.h"
 #include "lepus/wire/props.h"
 
 enum { LEVELS = 256 };
@@ -46,6 +47,7 @@ queue_init(struct queue *queue, const struct queue_settings *settings, const str
     queue->backlog_ops.loaded = on_loaded;
     queue->backlog_ops.dated = on_dated;
     life_init(queue);
+    loans_init(queue);
     init_backlog(queue, &queue->plain, 0);
     if (settings->max_priority > 0) {
         queue->levels = mem_new(struct queue_levels);
@@ -234,7 +236,10 @@ count_delivery(struct consumer *c, const struct content *content)
 static void
 deliver_taken(struct queue *queue, struct consumer *c, struct backlog *backlog, uint64_t seq)
 {
-    const struct slot *slot = backlog_take(backlog, seq, c);
+    void *taker = queue->loans.is_lending && !c->no_ack
+                      ? loan_new(queue, c, c->channel, outer_seq(backlog, seq))
+                      : c;
+    const struct slot *slot = backlog_take(backlog, seq, taker);
     struct message *message = message_ref(slot->message);
     struct content content = message_content(message);
 
@@ -308,6 +313,7 @@ queue_publish(struct queue *queue, struct publish *publish, struct backlog **out
 {
     struct consumer *c = first_level(queue) == NULL ? first_in_line(queue) : NULL;
     struct backlog *backlog;
+    void *taker = c;
 
     if (c != NULL && c->no_ack) {
         count_delivery(c, publish->content);
@@ -324,13 +330,17 @@ queue_publish(struct queue *queue, struct publish *publish, struct backlog **out
         *out_seq = backlog_push(backlog, publish->made);
         occupy(queue, backlog);
         publish->tidy |= queue->life.drops_head;
+        if (queue->settings.delays)
+            delay_came(queue);
         if (publish->expires_ms != 0) {
             life_add_deadline(queue, backlog, *out_seq, publish->expires_ms);
             publish->tidy |= publish->expires_ms <= queue->ops->now_ms(queue->ops_arg);
         }
         return QUEUE_KEPT;
     }
-    *out_seq = backlog_push_taken(backlog, publish->made, c);
+    if (queue->loans.is_lending)
+        taker = loan_new(queue, c, c->channel, outer_seq(backlog, window_tail(&backlog->window)));
+    *out_seq = backlog_push_taken(backlog, publish->made, taker);
     count_delivery(c, publish->content);
     queue->ops->deliver(queue->ops_arg, c, outer_seq(backlog, *out_seq), false, publish->content);
     return QUEUE_KEPT;
@@ -352,6 +362,9 @@ queue_consume(struct queue *queue, const struct cmd_consume *cmd)
     c->prefetch = cmd->no_ack ? 0 : cmd->prefetch;
     c->no_ack = cmd->no_ack;
     c->exclusive = cmd->exclusive;
+    c->timeout_ms = cmd->has_timeout ? cmd->timeout_ms : RULE_NONE;
+    loan_line_init(&c->loans);
+    queue->loans.is_lending |= cmd->has_timeout;
     c->stopped = cmd->stopped ? STOPPED_BY_CHANNEL : 0;
     c->has_window = cmd->window_bytes > 0;
     c->window_left = cmd->window_bytes;
@@ -438,7 +451,8 @@ queue_credit(struct consumer *c, uint64_t bytes)
 static void
 release_taker(struct queue *queue, struct slot *slot)
 {
-    struct consumer *c = slot->taker;
+    struct loan *loan = loan_of(slot->taker);
+    struct consumer *c = loan != NULL ? loan_end(loan) : slot->taker;
 
     if (c == NULL)
         return; /* taken by basic.get */
@@ -474,8 +488,10 @@ settle_one(struct queue *queue, enum settle_how how, struct backlog *backlog,
     case SETTLE_DISCARD:
         life_die(queue, backlog, run, seq, DEATH_REJECTED);
         break;
+    case SETTLE_RETURN:
     case SETTLE_REQUEUE:
-        if (queue->settings.rules.delivery_limit != RULE_NONE &&
+    case SETTLE_OVERDUE:
+        if ((queue->settings.rules.delivery_limit != RULE_NONE || how == SETTLE_OVERDUE) &&
             !life_may_return(queue, outer_seq(backlog, seq)))
             life_die(queue, backlog, run, seq, DEATH_DELIVERY_LIMIT);
         else

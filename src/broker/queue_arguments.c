@@ -54,7 +54,7 @@ enum check {
     A("x-initial-cluster-size",          S,        POSITIVE,    INT64_MAX,     NULL,                NULL, NULL) \
     A("x-queue-leader-locator",          C|Q|S,    CHOICE,      0,             NULL,                "client-local balanced random least-leaders", "invalid_queue_locator_arg") \
     A("x-delivery-limit",                C|Q,      INTEGER,     0,             NULL,                NULL, NULL) \
-    A("x-consumer-timeout",              C|Q,      COUNT,       INT64_MAX,     NULL,                NULL, NULL) \
+    A("x-consumer-timeout",              C|Q,      COUNT,       TEN_YEARS_MS,  "value_too_large",              NULL, NULL) \
     A("x-queue-master-locator",          C,        ANYTHING,    0,             NULL,                NULL, NULL)
 /* clang-format on */
 

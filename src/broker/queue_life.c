@@ -6,6 +6,7 @@
 #include "queue_priv.h"
 
 #include "lepus/base/mem.h"
+#include "lepus/broker/delay.h"
 #include "lepus/wire/props.h"
 #include "lepus/wire/table.h"
 
@@ -20,7 +21,7 @@ life_init(struct queue *queue)
 
     life->drops_head = limited && rules->overflow == OVERFLOW_DROP_HEAD;
     life->refuses = limited && rules->overflow != OVERFLOW_DROP_HEAD;
-    life->rules_publish = life->refuses || rules->ttl_ms != RULE_NONE;
+    life->rules_publish = life->refuses || rules->ttl_ms != RULE_NONE || queue->settings.delays;
     life->wake_ms = UINT64_MAX;
     idmap_init(&life->failures);
     buf_init(&life->scratch, SIZE_MAX / 2);
@@ -180,8 +181,8 @@ trim(struct queue *queue)
 
 /* --- expiry ---------------------------------------------------------------------------- */
 
-static void
-wake_by(struct queue *queue, uint64_t at_ms)
+void
+life_wake_by(struct queue *queue, uint64_t at_ms)
 {
     if (at_ms >= queue->life.wake_ms)
         return;
@@ -219,6 +220,8 @@ life_add_deadline(struct queue *queue, struct backlog *backlog, uint64_t seq, ui
 {
     struct expiry *expiry = &queue->life.expiry;
 
+    if (queue->settings.delays)
+        return; /* delay_came and delay_tidy take it */
     queue->life.is_dated = true;
     expiry_add(expiry, at_ms, outer_seq(backlog, seq));
     if (expiry->n == expiry->size) {
@@ -230,7 +233,7 @@ life_add_deadline(struct queue *queue, struct backlog *backlog, uint64_t seq, ui
             queue_each_level(queue, add_level, NULL);
         }
     }
-    wake_by(queue, at_ms);
+    life_wake_by(queue, at_ms);
 }
 
 void
@@ -303,7 +306,7 @@ look_at_middle(void *arg, struct backlog *backlog)
     if (window->middle == 0)
         return;
     if (window->middle_due_ms > now_ms)
-        wake_by(backlog->queue, window->middle_due_ms);
+        life_wake_by(backlog->queue, window->middle_due_ms);
     else if (window_peek(window) == 0 && window->middle > 0)
         backlog_load(backlog, 0);
 }
@@ -317,13 +320,16 @@ look_at_restored(void *arg, struct backlog *backlog)
     if (backlog->window.middle_due_ms == UINT64_MAX)
         return;
     queue->life.is_dated = true;
-    wake_by(queue, backlog->window.middle_due_ms);
+    life_wake_by(queue, backlog->window.middle_due_ms);
 }
 
 void
 life_restored(struct queue *queue)
 {
-    queue_each_level(queue, look_at_restored, queue);
+    if (queue->settings.delays)
+        life_wake_by(queue, 0);
+    else
+        queue_each_level(queue, look_at_restored, queue);
 }
 
 void
@@ -332,6 +338,10 @@ queue_tidy(struct queue *queue)
     struct queue_life *life = &queue->life;
     uint64_t now_ms;
 
+    if (queue->settings.delays) {
+        delay_tidy(queue);
+        return;
+    }
     if (life->drops_head)
         trim(queue);
     if (!life->is_dated)
@@ -341,7 +351,8 @@ queue_tidy(struct queue *queue)
     expire(queue, now_ms);
     queue_each_level(queue, look_at_middle, &now_ms);
     if (life->expiry.n > 0)
-        wake_by(queue, expiry_next_ms(&life->expiry));
+        life_wake_by(queue, expiry_next_ms(&life->expiry));
+    loans_wish(queue);
 }
 
 void

@@ -18,6 +18,9 @@ struct backlog *queue_last_level(struct queue *queue);
 void life_init(struct queue *queue);
 void life_fini(struct queue *queue);
 
+/* queue_tidy is wanted by then. */
+void life_wake_by(struct queue *queue, uint64_t at_ms);
+
 /* A message that expires waits from now on, in its slot. */
 void life_add_deadline(struct queue *queue, struct backlog *backlog, uint64_t seq, uint64_t at_ms);
 
@@ -49,5 +52,35 @@ void life_restored(struct queue *queue);
 
 /* A page has come. */
 void life_loaded(struct queue *queue);
+
+/* Wants queue_tidy and queue_recall by then. */
+void life_wake_by(struct queue *queue, uint64_t at_ms);
+
+/* queue_loans.c */
+void loans_init(struct queue *queue);
+void loan_line_init(struct loan_line *line);
+
+/* What is to stand as a slot's taker: a loan, or the consumer itself when it has no timeout. For
+ * queues with loans.is_lending. */
+void *loan_new(struct queue *queue, struct consumer *consumer, uint64_t channel, uint64_t outer);
+
+/* Frees it; its consumer, or NULL. */
+struct consumer *loan_end(struct loan *loan);
+
+/* The wake that loans want, once more. */
+void loans_wish(struct queue *queue);
+
+/* A taker is a consumer, or a loan with an odd address. */
+static inline void *
+loan_as_taker(struct loan *loan)
+{
+    return (char *)loan + 1;
+}
+
+static inline struct loan *
+loan_of(void *taker)
+{
+    return ((uintptr_t)taker & 1) != 0 ? (struct loan *)(void *)((char *)taker - 1) : NULL;
+}
 
 #endif

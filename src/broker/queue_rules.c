@@ -10,6 +10,7 @@ const struct queue_rules queue_rules_none = {
     .max_length = RULE_NONE,
     .max_bytes = RULE_NONE,
     .delivery_limit = RULE_NONE,
+    .consumer_timeout_ms = RULE_NONE,
 };
 
 /* A negative number is no rule: x-delivery-limit may be one. */
@@ -63,6 +64,7 @@ queue_rules_init(struct queue_rules *rules, struct view arguments)
     rules->max_bytes = number(arguments, VIEW_LIT("x-max-length-bytes"));
     rules->overflow = overflow_of(arguments);
     rules->delivery_limit = number(arguments, VIEW_LIT("x-delivery-limit"));
+    rules->consumer_timeout_ms = number(arguments, VIEW_LIT("x-consumer-timeout"));
     rules->single_active = table_find(arguments, VIEW_LIT("x-single-active-consumer"), &active) &&
                            active.type == FIELD_BOOL && active.integer != 0;
     if (string(arguments, VIEW_LIT("x-dead-letter-exchange"), &text)) {

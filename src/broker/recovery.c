@@ -340,8 +340,8 @@ put_back(struct recovery *r, struct record_reader *reader, struct record *record
     while (record_next_target(reader, record, &target)) {
         struct past *past = idmap_find(&r->pasts, target.queue);
 
-        if (past == NULL || past->backlog == NULL || expired || target.seq < past->end ||
-            is_gone(past, target.seq))
+        if (past == NULL || past->backlog == NULL || target.seq < past->end ||
+            (expired && !past->queue->settings.delays) || is_gone(past, target.seq))
             continue;
         if (message != NULL && made_for != past->home)
             message_unref(&message);

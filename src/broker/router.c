@@ -146,7 +146,7 @@ ask_for_key(const struct exchange *exchange, struct view key, struct router *rou
     if (exchange == exchange->vhost->nameless)
         ask_directory(exchange->vhost, key, router);
     else
-        exchange->type->route(exchange, key, router);
+        exchange->acts_as->route(exchange, key, router);
 }
 
 static void
@@ -155,8 +155,10 @@ ask(const struct exchange *exchange, const struct keys *keys, struct router *rou
     size_t matched = router->n_matched;
 
     router->n_visited++;
+    if (exchange->type->divert != NULL && exchange->type->divert(exchange, router))
+        return;
     ask_for_key(exchange, keys->first, router);
-    for (size_t i = 0; exchange->type->by_key && i < keys->n_more; i++)
+    for (size_t i = 0; exchange->acts_as->by_key && i < keys->n_more; i++)
         ask_for_key(exchange, keys->more[i], router);
     if (router->n_matched > matched || !exchange->has_alternate)
         return;
@@ -257,6 +259,14 @@ put_in_order(const struct topology *topology, struct route *route)
 
 /* --- the whole ----------------------------------------------------------------------------- */
 
+static void
+follow(const struct exchange *exchange, const struct keys *keys, struct router *router)
+{
+    see(router, exchange);
+    for (size_t i = 0; i < router->n_seen; i++)
+        ask(router->seen[i], keys, router);
+}
+
 static bool
 route_locked(struct vhost *vhost, struct view name, bool may_be_internal, const struct keys *keys,
              struct router *router, struct err *err)
@@ -270,9 +280,7 @@ route_locked(struct vhost *vhost, struct view name, bool may_be_internal, const 
         return err_set(err, ACCESS_REFUSED,
                        "cannot publish to internal exchange '" VIEW_FMT "' in vhost '%s'",
                        VIEW_ARG(name), vhost->name);
-    see(router, exchange);
-    for (size_t i = 0; i < router->n_seen; i++)
-        ask(router->seen[i], keys, router);
+    follow(exchange, keys, router);
     return true;
 }
 
@@ -322,4 +330,24 @@ topology_route_dead(struct vhost *vhost, struct view exchange, struct view routi
     struct keys keys = {routing_key, more, n_more};
 
     return route(vhost, exchange, true, &keys, properties, out, NULL, err);
+}
+
+bool
+topology_route_own(struct topology *topology, uint64_t exchange, struct view routing_key,
+                   const struct view *more, size_t n_more, struct view properties,
+                   struct route *out)
+{
+    struct keys keys = {routing_key, more, n_more};
+    const struct exchange *found;
+    struct router router;
+
+    router_init(&router, out, properties);
+    topology_read_lock(topology);
+    found = idmap_find(&topology->exchanges_with_queue, exchange);
+    if (found != NULL)
+        follow(found, &keys, &router);
+    topology_unlock(topology);
+    put_in_order(topology, out);
+    router_fini(&router);
+    return found != NULL;
 }

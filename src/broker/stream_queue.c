@@ -453,7 +453,9 @@ settle_range(struct stream_consumer *c, enum settle_how how, const struct seq_ra
         if (c->group != NULL)
             let_go(c, first, last);
         break;
+    case SETTLE_RETURN:
     case SETTLE_REQUEUE:
+    case SETTLE_OVERDUE:
         if (c->group != NULL && first < c->given_back) {
             c->given_back = first;
             drop_held_from(c, first);

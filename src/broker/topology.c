@@ -46,6 +46,7 @@ topology_make(unsigned shards, unsigned workers, struct metadata *metadata)
     map_init(&topology->vhosts);
     list_init(&topology->former_vhosts);
     idmap_init(&topology->queues);
+    idmap_init(&topology->exchanges_with_queue);
     topology->metadata = metadata;
     topology->limits = limits_new();
     return topology;
@@ -73,14 +74,14 @@ free_vhost(struct vhost *vhost)
     {
         struct binding *binding = container_of(at, struct binding, node);
 
-        binding->source->type->unbind(binding->source, binding);
+        binding->source->acts_as->unbind(binding->source, binding);
         free(binding);
     }
     map_each_safe(at, &vhost->exchanges)
     {
         struct exchange *exchange = container_of(at, struct exchange, node);
 
-        exchange->type->fini(exchange);
+        exchange->acts_as->fini(exchange);
         free(exchange);
     }
     map_each_safe(at, &vhost->queues) free(container_of(at, struct queue_entry, node));
@@ -100,6 +101,7 @@ topology_free(struct topology *topology)
         free_vhost(container_of(at, struct vhost, former));
     map_fini(&topology->vhosts);
     idmap_fini(&topology->queues);
+    idmap_fini(&topology->exchanges_with_queue);
     limits_free(topology->limits);
     pthread_rwlock_destroy(&topology->lock);
     free(topology);
@@ -250,9 +252,12 @@ check_exchange(const struct exchange *exchange, size_t *n_to)
         assert(binding->to_exchange && binding->to_a.exchange == exchange);
         ++*n_to;
     }
-    assert(exchange->type->check(exchange) == n && exchange->n_from == n);
+    assert(exchange->acts_as->check(exchange) == n && exchange->n_from == n);
     assert(exchange != exchange->vhost->nameless || (n == 0 && list_is_empty(&exchange->to)));
     assert(!list_is_linked(&exchange->condemned));
+    assert(exchange->acts_as == exchange->type || exchange_has_queue(exchange));
+    assert((idmap_find(&exchange->vhost->topology->exchanges_with_queue, exchange->id) ==
+            exchange) == exchange_has_queue(exchange));
     return n;
 }
 

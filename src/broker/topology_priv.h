@@ -28,8 +28,11 @@ struct topology {
     struct map vhosts;
     struct list former_vhosts; /* deleted ones: connections may still point there */
     uint32_t last_vhost;
-    uint64_t last_id;    /* of queues and exchanges alike: never reused */
-    struct idmap queues; /* of all vhosts, by id */
+    uint64_t last_id;                  /* of queues and exchanges alike: never reused */
+    struct idmap queues;               /* of all vhosts, by id */
+    struct idmap exchanges_with_queue; /* likewise: those that have one of their own */
+    topology_queue_gone_fn *queue_gone;
+    void *queue_gone_arg;
     struct topology_counts counts;
     struct limits *limits;
 

@@ -63,6 +63,11 @@ static const struct config_key keys[] = {
     {"amqp", "handshake_timeout", KEY_MILLISECONDS, OFF(amqp.handshake_timeout_ms), "10s", 100,
      3600 * 1000, CONFIG_LIVE, NULL, NULL,
      "From the TCP connection to connection.open; slower clients are dropped."},
+    {"amqp", "consumer_timeout_action", KEY_CHOICE, OFF(amqp.consumer_timeout_action), "requeue", 0,
+     0, CONFIG_LIVE, "requeue|close", NULL,
+     "What is done about a delivery that is not settled within its x-consumer-timeout. requeue: it "
+     "goes back to its queue, and the channel lives; close: the channel is closed with 406, as "
+     "RabbitMQ does."},
     {"amqp", "backlog", KEY_INTEGER, OFF(amqp.backlog), "1024", 1, 65535, 0, NULL, NULL,
      "Connections that the kernel holds until they are accepted."},
 
@@ -72,6 +77,10 @@ static const struct config_key keys[] = {
      NULL,
      "Sockets of clients, open connections and others; 0: as many as the system's limit of "
      "descriptors leaves beside the broker's files. One more is closed as it comes."},
+    {"limits", "pending_handshakes", KEY_INTEGER, OFF(limits.pending_handshakes), "4096", 1,
+     10000000, CONFIG_LIVE, NULL, NULL,
+     "Sockets on which no connection is open yet; at most half of all. For one above the oldest of "
+     "them is closed, so that those who dawdle keep nobody out."},
     {"limits", "channels", KEY_INTEGER, OFF(limits.channels), "0", 0, 100000000, CONFIG_LIVE, NULL,
      NULL, "Channels of all connections together; 0: no limit."},
     {"limits", "consumers_per_channel", KEY_INTEGER, OFF(limits.consumers_per_channel), "0", 0,
@@ -81,6 +90,10 @@ static const struct config_key keys[] = {
      "Queues of a vhost that has no lower max-queues of its own; 0: no limit."},
     {"limits", "bindings_per_exchange", KEY_INTEGER, OFF(limits.bindings_per_exchange), "0", 0,
      100000000, CONFIG_LIVE, NULL, NULL, "Bindings from an exchange; 0: no limit."},
+    {"limits", "memory_high_watermark", KEY_DISK_SHARE, OFF(limits.memory_high_watermark), "40%",
+     0, 0, CONFIG_LIVE, NULL, NULL,
+     "Publishers are blocked while the broker has more memory than this, in bytes or of what the "
+     "machine, or a control group, has; 0B: never."},
 
     {"tls", "certificate", KEY_PATH, OFF(tls.certificate), "", 0, 2047, CONFIG_LIVE, NULL, NULL,
      "PEM files, by commas: each a certificate and its chain; the first serves unknown names."},

@@ -17,7 +17,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/signalfd.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "lepus/base/clock.h"
@@ -29,7 +28,6 @@ enum {
     SHARDS_MIN = 4,
     STOP_WAIT_MS = 5000,
     STOP_LOOK_MS = 10,
-    DISK_LOOK_MS = 1000,
     COMPLAIN_MS = 60 * 1000,
 };
 
@@ -59,6 +57,7 @@ take_live_settings(struct server *server)
     atomic_store(&server->settings.channel_max, (uint16_t)config->amqp.channel_max);
     atomic_store(&server->settings.heartbeat_s, (uint16_t)config->amqp.heartbeat_s);
     atomic_store(&server->settings.handshake_timeout_ms, config->amqp.handshake_timeout_ms);
+    atomic_store(&server->settings.overdue_action, (uint8_t)config->amqp.consumer_timeout_action);
     atomic_store(&server->settings.max_message_size, config->amqp.max_message_size);
 }
 
@@ -162,15 +161,6 @@ count_cores(void)
     long n = sysconf(_SC_NPROCESSORS_ONLN);
 
     return n < 1 ? 1 : n > WORKERS_MAX ? WORKERS_MAX : (unsigned)n;
-}
-
-void
-server_set_alarm(struct server *server, enum alarm alarm, bool is_on)
-{
-    if (is_on)
-        atomic_fetch_or(&server->alarms, alarm);
-    else
-        atomic_fetch_and(&server->alarms, ~(unsigned)alarm);
 }
 
 /* On the metadata's thread. */
@@ -282,8 +272,8 @@ server_on_reload(struct server *server, server_reload *reload, void *arg)
 
 /* --- running --------------------------------------------------------------------------- */
 
-static void
-order_all(struct server *server, enum server_order order, const char *reason)
+void
+server_order_all(struct server *server, enum server_order order, const char *reason)
 {
     struct cmd_order cmd = {.head.kind = CMD_order, .order = order, .reason = view_str(reason)};
 
@@ -306,39 +296,6 @@ print_ready(const struct server *server)
     print_addresses(" amqps=", &server->secure);
     printf(" pid=%ld\n", (long)getpid());
     fflush(stdout);
-}
-
-/* Whether less is free than store.disk_free_limit. */
-static void
-look_at_disk(struct server *server)
-{
-    const struct disk_share *limit = &server->config.store.disk_free_limit;
-    struct statvfs disk;
-    uint64_t free_bytes, least;
-
-    if (statvfs(server->config.broker.data_dir, &disk) != 0)
-        return;
-    free_bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
-    least = limit->bytes != 0 ? limit->bytes
-                              : (uint64_t)disk.f_blocks * disk.f_frsize / 100 * limit->percent;
-    if ((free_bytes < least) == ((atomic_load(&server->alarms) & ALARM_DISK) != 0))
-        return;
-    server_set_alarm(server, ALARM_DISK, free_bytes < least);
-    log_warn(NULL, "%llu bytes free in %s, store.disk_free_limit is %llu",
-             (unsigned long long)free_bytes, server->config.broker.data_dir,
-             (unsigned long long)least);
-}
-
-/* Publishers wait while there is any alarm, whichever. */
-static void
-look_at_alarms(struct server *server)
-{
-    look_at_disk(server);
-    if ((atomic_load(&server->alarms) != 0) == server->is_blocked)
-        return;
-    server->is_blocked = !server->is_blocked;
-    order_all(server, server->is_blocked ? ORDER_BLOCK : ORDER_UNBLOCK, "low on disk");
-    log_warn(NULL, "publishers %s", server->is_blocked ? "are blocked" : "go on");
 }
 
 /* Always, since the files may have changed where the settings have not. Connections that exist are
@@ -385,9 +342,9 @@ wait_for_the_end(struct server *server)
         struct pollfd wait = {.fd = server->signals, .events = POLLIN};
         struct signalfd_siginfo signal;
 
-        look_at_alarms(server);
+        server_look_at_alarms(server);
         server_look_at_import(server);
-        if (poll(&wait, 1, DISK_LOOK_MS) <= 0 ||
+        if (poll(&wait, 1, server_look_again_ms(server)) <= 0 ||
             read(server->signals, &signal, sizeof(signal)) != (ssize_t)sizeof(signal))
             continue;
         if (signal.ssi_signo != SIGHUP) {
@@ -425,7 +382,7 @@ stop(struct server *server)
 {
     uint64_t until = clock_now_ms() + STOP_WAIT_MS;
 
-    order_all(server, ORDER_STOP, "");
+    server_order_all(server, ORDER_STOP, "");
     while (count_connections(server) > 0 && clock_now_ms() < until)
         poll(NULL, 0, STOP_LOOK_MS);
     server_end_import(server);

@@ -110,6 +110,18 @@ make_home(struct server *server, unsigned index, const struct journal_found *fou
     return true;
 }
 
+/* On any worker, under the topology's lock. */
+static void
+on_queue_gone(void *arg, struct queue_ref queue)
+{
+    struct server *server = arg;
+    struct cmd_ask ask = {
+        .head.kind = CMD_ask, .queue = queue.id, .question = QUEUE_DELETE, .removed = true};
+    unsigned worker = topology_worker_of(server->topology, queue.shard);
+
+    post_from_outside(server->posts[worker].worker, &ask.head);
+}
+
 bool
 server_make_homes(struct server *server, struct err *err)
 {
@@ -123,6 +135,7 @@ server_make_homes(struct server *server, struct err *err)
     for (unsigned i = 0; i < server->n_workers; i++)
         if (!make_home(server, i, &found, err))
             return err_wrap(err, "store");
+    topology_on_queue_gone(server->topology, on_queue_gone, server);
     if (!recovery_run(server->recovery, server->homes, &counts, err))
         return err_wrap(err, "recovery");
     recovery_free(server->recovery);

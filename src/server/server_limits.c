@@ -34,6 +34,17 @@ count_sockets(void)
     return n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
 }
 
+/* Each worker's share of those that are not open yet. */
+static uint32_t
+share_pending(const struct server *server, uint32_t sockets)
+{
+    uint32_t n = server->config.limits.pending_handshakes;
+
+    if (sockets != 0 && n > sockets / 2)
+        n = sockets / 2;
+    return n > server->n_workers ? n / server->n_workers : 1;
+}
+
 void
 server_take_limits(struct server *server)
 {
@@ -46,6 +57,9 @@ server_take_limits(struct server *server)
     if (sockets < config->limits.sockets)
         log_warn(NULL, "limits.sockets: %u are all that the limit of descriptors allows", sockets);
     atomic_store(&settings->sockets, sockets);
+    atomic_store(&settings->pending_handshakes, share_pending(server, sockets));
+    server->memory_limit = server_memory_limit(config);
+    server->look_at_disk_ms = 0; /* its limit may be another */
     atomic_store(&settings->connections, config->limits.connections);
     atomic_store(&settings->channels, config->limits.channels);
     atomic_store(&settings->consumers_per_channel, config->limits.consumers_per_channel);

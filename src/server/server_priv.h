@@ -19,6 +19,7 @@ enum alarm {
     ALARM_DISK = 1,     /* less room than store.disk_free_limit */
     ALARM_METADATA = 2, /* definitions cannot be written */
     ALARM_STORE = 4,    /* messages cannot */
+    ALARM_MEMORY = 8,   /* more in use than limits.memory_high_watermark */
 };
 
 struct server {
@@ -52,14 +53,24 @@ struct server {
     uint64_t tell_of_sockets_at_ms; /* not before: that one was turned away */
     bool is_running;
     atomic_uint alarms; /* set by any thread */
-    bool is_blocked;    /* the workers were told of one */
+    unsigned told_alarms;  /* those that the workers know of; these: the main thread's */
+    uint64_t memory_left;  /* bytes, as of the last look */
+    uint64_t memory_limit; /* bytes; 0: none */
+    uint64_t look_at_disk_ms, trim_at_ms; /* not before */
     int signals;        /* a signalfd, or -1 */
     server_reload *reload;
     void *reload_arg;
 };
 
-/* From any thread: an alarm begins or ends. The main thread tells the workers. */
+/* server.c: tells every worker's connections. */
+void server_order_all(struct server *server, enum server_order order, const char *reason);
+
+/* server_alarms.c. From any thread: an alarm begins or ends. The main thread tells the workers,
+ * in server_look_at_alarms, which it calls every so many milliseconds. */
 void server_set_alarm(struct server *server, enum alarm alarm, bool is_on);
+void server_look_at_alarms(struct server *server);
+int server_look_again_ms(const struct server *server);
+uint64_t server_memory_limit(const struct config *config);
 
 /* server_homes.c: before the start, with the posts made: homes with what former lives left in them.
  */

@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import socket
+import struct
 import sys
 import tempfile
 import time
@@ -38,9 +39,11 @@ HANDSHAKE = b"".join((
 cases = []
 
 
-def case(title):
+def case(title, of_memory=False):
+    """of_memory: says nothing under a sanitizer, which keeps what was freed."""
     def register(function):
-        cases.append((title, function))
+        if not of_memory or BUILD == "release":
+            cases.append((title, function))
         return function
     return register
 
@@ -73,6 +76,10 @@ class Server(broker.Broker):
         super().__init__(BUILD, BUILD_DIR, self.directory, workers, options)
         self.command = [*wrap, *self.command]
         self.data = os.path.join(self.directory, "data")
+        self.config = os.path.join(self.directory, "lepus.ini")
+        with open(self.config, "w", encoding="utf-8"):
+            pass
+        self.command += ["-c", self.config]
         if before is not None:
             before(self)
 
@@ -102,9 +109,11 @@ class Server(broker.Broker):
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
-    def resident(self):
-        with open(f"/proc/{self.pid}/status", encoding="ascii") as f:
-            return int(f.read().split("VmRSS:")[1].split()[0]) * 1024
+    def resident_own(self):
+        """Octets that are resident, without files and what is shared."""
+        with open(f"/proc/{self.pid}/statm", encoding="ascii") as f:
+            _, resident, shared = [int(word) for word in f.read().split()[:3]]
+        return (resident - shared) * os.sysconf("SC_PAGESIZE")
 
     def cpu_s(self):
         with open(f"/proc/{self.pid}/stat", encoding="ascii") as f:
@@ -129,6 +138,11 @@ class Server(broker.Broker):
 def allow_files(wanted=20000):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, wanted), hard), hard))
+
+
+def little_more(now, before, allowed, what):
+    """Of memory; not under a sanitizer."""
+    assert BUILD != "release" or now - before < allowed, f"{what}: {now - before} octets more"
 
 
 def has_ended(s):
@@ -156,6 +170,54 @@ def refusal(function, *args, **more):
             raise
         return int(said.group(1)), said.group(3)
     raise AssertionError("not refused")
+
+
+class Raw:
+    """A connection of octets, that reads what it must."""
+
+    def __init__(self, server, channel_max=2047):
+        self.socket = server.socket(HANDSHAKE.replace(
+            amqp.method_frame(0, "connection.tune-ok", channel_max=2047, frame_max=131072,
+                              heartbeat=0),
+            amqp.method_frame(0, "connection.tune-ok", channel_max=channel_max, frame_max=131072,
+                              heartbeat=0)))
+        self.kept = b""
+
+    def frame(self):
+        """Kind, channel and payload of the next one; None at the end."""
+        while True:
+            if len(self.kept) >= 7:
+                kind, channel, size = struct.unpack(">BHI", self.kept[:7])
+                if len(self.kept) >= size + 8:
+                    payload, self.kept = self.kept[7:size + 7], self.kept[size + 8:]
+                    return kind, channel, payload
+            more = self.socket.recv(1 << 20)
+            if not more:
+                return None
+            self.kept += more
+
+    def octets(self, n):
+        while len(self.kept) < n:
+            more = self.socket.recv(1 << 20)
+            assert more, "the end"
+            self.kept += more
+        octets, self.kept = self.kept[:n], self.kept[n:]
+        return octets
+
+    def method(self, class_id, method_id):
+        """Reads on until that method comes."""
+        while True:
+            frame = self.frame()
+            assert frame is not None, f"the end, before {class_id}.{method_id}"
+            if frame[0] == amqp.METHOD and struct.unpack(">HH", frame[2][:4]) == (
+                    class_id, method_id):
+                return frame
+
+    def closing(self):
+        """Code and text of the connection.close that comes."""
+        payload = self.method(10, 50)[2]
+        code, length = struct.unpack(">HB", payload[4:7])
+        return code, payload[7:7 + length].decode()
 
 
 class Healthy:

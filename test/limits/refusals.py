@@ -3,7 +3,7 @@ room."""
 
 import pika
 
-from harness import Server, allow_files, case, equal, has_ended, refusal, until
+from harness import Raw, Server, allow_files, case, equal, has_ended, refusal, until
 
 USERS = [{"name": "guest", "tags": "administrator", "password_hash":
           # of the password guest
@@ -185,13 +185,16 @@ def sockets():
     allow_files()
     with Server("limits.sockets=20") as server:
         working = server.connect()
-        idle = [server.socket() for _ in range(19)]
+        idle = []
+        for _ in range(19):
+            idle.append(Raw(server))
+            idle[-1].method(10, 41)
         above = [server.socket() for _ in range(10)]
         until(lambda: all(has_ended(s) for s in above), "those above the limit are closed")
-        assert not any(has_ended(s) for s in idle)
+        assert not any(has_ended(raw.socket) for raw in idle)
         server.log_has("20 sockets, as many as may be: turning connections away")
         working.channel().queue_declare("q")
-        for s in idle:
-            s.close()
+        for raw in idle:
+            raw.socket.close()
         until(lambda: try_to(server.connect), "room again").close()
         working.close()

@@ -17,6 +17,12 @@
 #include "lepus/net/tls.h"
 
 /* What the operator decides. Shared by all workers; only the atomic members change after start. */
+/* What is done about a delivery that was not settled in time. */
+enum overdue_action {
+    OVERDUE_REQUEUE, /* it goes back; the channel lives */
+    OVERDUE_CLOSE    /* its channel is closed with 406, as RabbitMQ does */
+};
+
 struct amqp_settings {
     const char *default_user, *default_pass;
     const char *product, *version, *cluster_name; /* in server-properties */
@@ -28,6 +34,7 @@ struct amqp_settings {
     _Atomic uint16_t heartbeat_s;
     _Atomic uint32_t handshake_timeout_ms;
     _Atomic uint64_t max_message_size;
+    _Atomic uint8_t overdue_action;
 };
 
 struct amqp;

@@ -66,10 +66,14 @@ struct cmd_publish {
     struct content content;
 };
 
+#define CONSUMER_TIMEOUT_MAX_MS INT64_C(315360000000) /* ten years */
+
 enum settle_how {
     SETTLE_ACK,
     SETTLE_DISCARD, /* rejected, not to be requeued */
-    SETTLE_REQUEUE, /* back to its place, redelivered */
+    SETTLE_RETURN,  /* nacked: back to its place, redelivered */
+    SETTLE_REQUEUE, /* the same: rejected, or its channel has ended */
+    SETTLE_OVERDUE, /* the same: its consumer's timeout is over */
     SETTLE_UNSENT,  /* back to its place as if it had never been delivered */
 };
 
@@ -89,6 +93,8 @@ struct cmd_consume {
     bool no_ack, exclusive;
     bool stopped;          /* starts as after flow(stop) */
     int32_t priority;      /* x-priority */
+    bool has_timeout;      /* x-consumer-timeout is given */
+    uint64_t timeout_ms;   /* then: for each delivery to be settled; 0: none */
     uint32_t prefetch;     /* unsettled deliveries it may have; 0: any number */
     uint32_t window_bytes; /* octets that may be under way to another worker; 0: no such limit */
     struct view arguments; /* a checked table; of a stream's consumer one that stream_arguments.h
@@ -209,6 +215,15 @@ struct cmd_reply {
     uint32_t messages, consumers; /* ready ones, or those purged or deleted */
 };
 
+/* A delivery has not been settled in time. A channel that holds it gives it back with
+ * SETTLE_OVERDUE, or closes. */
+struct cmd_overdue {
+    struct command head;
+    uint64_t channel;
+    uint64_t queue, seq;
+    uint64_t timeout_ms;
+};
+
 /* The consumer's queue is gone, and the consumer with it. */
 struct cmd_cancelled {
     struct command head;
@@ -285,6 +300,7 @@ struct cmd_order {
     C(got,          content.exchange,   4, CONTENT)        \
     C(reply,        head,               0, PLAIN)          \
     C(cancelled,    head,               0, PLAIN)          \
+    C(overdue,      head,               0, PLAIN)          \
     C(direct_reply, content.exchange,   4, CONTENT)        \
     C(direct_probe, head,               0, PLAIN)          \
     C(probe,        head,               0, PLAIN)          \

@@ -31,6 +31,7 @@ struct limits_settings {
     _Atomic uint32_t queues_per_vhost;
     _Atomic uint32_t bindings_per_exchange;
     _Atomic uint32_t consumers_per_channel;
+    _Atomic uint32_t pending_handshakes; /* of one worker */
 };
 
 struct limits;

@@ -25,6 +25,7 @@
 #include "lepus/broker/backlog.h"
 #include "lepus/broker/command.h"
 #include "lepus/broker/queue_life.h"
+#include "lepus/broker/queue_loans.h"
 #include "lepus/broker/queue_rules.h"
 #include "lepus/net/worker.h"
 
@@ -43,6 +44,9 @@ struct queue_ops {
     /* The message, borrowed until queue_bury, is dead. Nothing of the queue may be called back. */
     void (*died)(void *arg, struct queue *queue, uint64_t seq, enum death why,
                  struct message *message);
+    /* The channel is to give the delivery back, or to end (queue_loans.h). Its answer may come, and
+     * the queue may end, before this returns. */
+    void (*overdue)(void *arg, uint64_t queue, const struct loan *loan);
     struct backlog_ops backlog; /* its `loaded` and `dated` are the queue's own */
 };
 
@@ -57,7 +61,9 @@ struct consumer {
     uint32_t epoch;
     int32_t priority;
     bool no_ack, exclusive, has_window;
-    uint8_t stopped; /* reasons, a set of consumer_stop */
+    uint8_t stopped;     /* reasons, a set of consumer_stop */
+    uint64_t timeout_ms; /* its own; RULE_NONE: the queue's */
+    struct loan_line loans;
     bool is_leaving; /* cancelled, was the active one; what it holds is on its way back */
 };
 
@@ -69,6 +75,7 @@ enum consumer_stop {
 struct queue_settings {
     struct queue_ref ref;
     bool durable, auto_delete;
+    bool delays; /* an exchange's own: delay.h */
     uint8_t max_priority;
     struct queue_rules rules; /* the queue's from queue_init on */
     uint64_t ticket;          /* of a durable one: until that is committed, nothing in it is safe */
@@ -91,6 +98,7 @@ struct queue {
     uint32_t n_leaving; /* until they are gone nobody is active */
     struct consumer *exclusive;
     struct queue_life life;
+    struct queue_loans loans;
     const struct queue_ops *ops;
     struct backlog_ops backlog_ops;
     void *ops_arg;

@@ -39,14 +39,21 @@
 struct queue;
 struct publish;
 
-enum death { DEATH_REJECTED, DEATH_EXPIRED, DEATH_MAXLEN, DEATH_DELIVERY_LIMIT };
+enum death {
+    DEATH_REJECTED,
+    DEATH_EXPIRED,
+    DEATH_MAXLEN,
+    DEATH_DELIVERY_LIMIT,
+    DEATH_DUE /* of delay.h: it leaves as it should */
+};
 
 struct queue_life {
     bool drops_head;       /* there is a limit, and the head pays for it */
     bool refuses;          /* there is a limit, and the publisher pays for it */
     bool rules_publish;    /* before each publish: queue_refuses and queue_deadline have a say */
     bool is_dated;         /* something that expires has come, ever */
-    struct expiry expiry;  /* of what is ready and in memory */
+    struct expiry expiry;  /* of what is ready and in memory; with settings.delays: of all */
+    uint64_t asked_body;   /* with settings.delays: the page of that seq was asked for */
     uint64_t wake_ms;      /* asked for; UINT64_MAX: not */
     struct idmap failures; /* by outer seq: failed deliveries, as a pointer's value */
     struct bodiless {      /* UNACKED, to die when their page has come */

@@ -28,6 +28,7 @@ struct queue_rules {
     uint64_t max_length, max_bytes; /* of what is ready */
     enum overflow overflow;
     uint64_t delivery_limit; /* failed deliveries of a message that are forgiven */
+    uint64_t consumer_timeout_ms; /* for a delivery to be settled */
     bool single_active;
     bool has_dead_letter_exchange, has_dead_letter_key;
     char *dead_letter_exchange, *dead_letter_key; /* owned; "" unless has_ */

@@ -23,6 +23,11 @@
  * something tell a ticket, and whoever answers -ok waits until the metadata has committed it.
  * Ticket 0: nothing to wait for. A topology without metadata keeps nothing, and every ticket is 0.
  *
+ * Exchanges of some types (x-delayed-message) have a queue of their own: its id is the exchange's,
+ * it has no name and no binding, is not counted, and lives and dies with the exchange. Routes may
+ * lead there; its home is told of its end by the topology (topology_on_queue_gone), since many
+ * things may take an exchange away.
+ *
  * Names: CR and LF are stripped from new names, as RabbitMQ does. Error texts are RabbitMQ's.
  */
 #ifndef LEPUS_BROKER_TOPOLOGY_H
@@ -172,6 +177,7 @@ struct queue_description {
     uint8_t *arguments; /* a checked table's octets */
     size_t arguments_len;
     uint64_t ticket; /* of a durable one: until that is safe, no message in it is */
+    bool delays;     /* the own queue of an x-delayed-message exchange, which has that name */
 };
 
 bool topology_queue_describe(struct topology *topology, uint64_t id, struct queue_description *out);
@@ -180,6 +186,12 @@ void queue_description_fini(struct queue_description *description);
 /* Under the read lock: each must not come back here. */
 void topology_each_durable_queue(struct topology *topology, void (*each)(void *arg, uint64_t id),
                                  void *arg);
+
+/* An exchange went, and its own queue with it. Called under the write lock: must not come back. */
+typedef void topology_queue_gone_fn(void *arg, struct queue_ref queue);
+
+/* Before the workers start. */
+void topology_on_queue_gone(struct topology *topology, topology_queue_gone_fn *gone, void *arg);
 
 /* Removes the entry and all bindings to it, and the auto-delete exchanges that this leaves
  * unbound. True for the one caller that removed it. */
@@ -230,6 +242,12 @@ bool topology_route(struct vhost *vhost, struct view exchange, struct view routi
 bool topology_route_dead(struct vhost *vhost, struct view exchange, struct view routing_key,
                          const struct view *more, size_t n_more, struct view properties,
                          struct route *out, struct err *err);
+
+/* The same from an exchange that has a queue of its own, for a message out of that queue. False: it
+ * is gone. */
+bool topology_route_own(struct topology *topology, uint64_t exchange, struct view routing_key,
+                        const struct view *more, size_t n_more, struct view properties,
+                        struct route *out);
 
 /* --- looking --------------------------------------------------------------------------- */
 

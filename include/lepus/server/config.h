@@ -20,6 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lepus/amqp/amqp.h"
 #include "lepus/base/err.h"
 #include "lepus/base/log.h"
 #include "lepus/base/view.h"
@@ -44,7 +45,7 @@ struct sync_policy {
     uint32_t interval_ms; /* 0 but for SYNC_INTERVAL */
 };
 
-/* How much of a disk: one of the two is 0. */
+/* How much of a disk, or of memory: one of the two is 0. */
 struct disk_share {
     uint64_t bytes;
     uint64_t percent;
@@ -71,6 +72,7 @@ struct config {
         uint64_t max_message_size;     /* bytes of a body */
         uint32_t handshake_timeout_ms; /* from accept to connection.open-ok */
         uint32_t backlog;              /* of listen(2) */
+        enum overdue_action consumer_timeout_action;
     } amqp;
     struct { /* 0: no limit, of each */
         uint32_t connections;
@@ -79,6 +81,8 @@ struct config {
         uint32_t consumers_per_channel;
         uint32_t queues_per_vhost;
         uint32_t bindings_per_exchange;
+        uint32_t pending_handshakes;
+        struct disk_share memory_high_watermark; /* of what there is; both 0: no alarm */
     } limits;
     struct { /* as in struct tls_settings */
         char certificate[2048];

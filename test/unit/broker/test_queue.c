@@ -115,12 +115,26 @@ on_loaded(void *arg, struct queue *queue)
     (void)queue;
 }
 
+/* What the queue asked back. */
+static struct loan asked[DELIVERIES_MAX];
+static size_t n_asked;
+
+static void
+on_overdue(void *arg, uint64_t queue, const struct loan *loan)
+{
+    (void)arg;
+    assert_int_equal(queue, 1);
+    assert_true(n_asked < DELIVERIES_MAX);
+    asked[n_asked++] = *loan;
+}
+
 static const struct queue_ops ops = {
     .deliver = on_deliver,
     .loaded = on_loaded,
     .now_ms = on_now,
     .wake = on_wake,
     .died = on_died,
+    .overdue = on_overdue,
     .backlog = {.settled = on_settled, .mark = on_mark, .grew = on_grew},
 };
 
@@ -815,6 +829,58 @@ the_next_active_one_waits_for_what_the_last_held(void **state)
     teardown(&f);
 }
 
+/* Each in its own time, the consumer's before the queue's; what is settled is not asked for. */
+static void
+what_is_overdue_is_asked_back(void **state)
+{
+    struct queue_rules rules = queue_rules_none;
+    struct cmd_consume patient = {.consumer = 8, .has_timeout = true, .timeout_ms = 300};
+    struct consumer *c;
+    struct fixture f;
+
+    (void)state;
+    setup(&f);
+    now_ms = 1000;
+    rules.consumer_timeout_ms = 100;
+    set_rules(&f, &rules);
+    consume(&f, 7, 2, 0, false);
+    for (uint64_t i = 1; i <= 3; i++)
+        publish(&f, i);
+    assert_int_equal(wake_ms, 1100);
+    queue_start(queue_consume(&f.queue, &patient)); /* the third */
+    settle(&f, SETTLE_ACK, 1, 1);
+    n_asked = 0;
+    now_ms = 1099;
+    queue_recall(&f.queue);
+    assert_int_equal(n_asked, 0);
+    now_ms = 1100;
+    queue_recall(&f.queue);
+    assert_int_equal(n_asked, 1);
+    assert_int_equal(asked[0].seq, 2);
+    assert_int_equal(asked[0].timeout_ms, 100);
+    now_ms = 1200; /* nobody answered: again */
+    queue_recall(&f.queue);
+    assert_int_equal(n_asked, 2);
+    settle(&f, SETTLE_OVERDUE, 2, 2);
+    assert_int_equal(f.out->n, 4);
+    assert_int_equal(f.out->at[3].count, 1);
+    assert_true(f.out->at[3].redelivered);
+    now_ms = 1300;
+    queue_recall(&f.queue);
+    assert_int_equal(n_asked, f.out->at[3].consumer == 7 ? 4 : 3);
+    assert_int_equal(asked[n_asked - 1].seq, 3);
+    settle(&f, SETTLE_ACK, 1, 3);
+    assert_true(list_is_empty(&f.queue.loans.lines));
+    patient = (struct cmd_consume){.consumer = 9, .has_timeout = true}; /* 0: for ever */
+    c = queue_consume(&f.queue, &patient);
+    queue_start(c);
+    c->priority = 1;
+    queue_flow(c, true, 0);
+    publish(&f, 4);
+    assert_true(list_is_empty(&f.queue.loans.lines));
+    teardown(&f);
+}
+
 /* --- random lives ------------------------------------------------------------------------ */
 
 /* The model: every message that was kept, by seq. */
@@ -825,6 +891,7 @@ struct model {
     uint64_t holder[MODEL_MAX]; /* a consumer's id, 0: basic.get */
     uint64_t expires_ms[MODEL_MAX], born_ms[MODEL_MAX];
     uint64_t failures[MODEL_MAX];
+    uint64_t lent_ms[MODEL_MAX]; /* when it was delivered, or last asked back */
     struct queue_rules rules;
     uint64_t next; /* seq */
     size_t heard;  /* deliveries looked at */
@@ -871,6 +938,9 @@ hear_death(struct model *m, const struct delivery *d)
     case DEATH_REJECTED:
     case DEATH_DELIVERY_LIMIT:
         assert_int_equal(m->state[d->seq], M_DEAD);
+        break;
+    case DEATH_DUE:
+        fail_msg("nothing is delayed here");
     }
     assert_int_equal(d->body, m->body[d->seq]);
     m->state[d->seq] = M_DEAD;
@@ -895,6 +965,7 @@ hear(struct model *m, const struct outbox *out)
         assert_int_equal(d->redelivered, m->redelivered[d->seq]);
         m->state[d->seq] = M_HELD;
         m->holder[d->seq] = d->consumer;
+        m->lent_ms[d->seq] = now_ms;
     }
 }
 
@@ -945,6 +1016,8 @@ get(struct fixture *f, struct model *m)
     assert_int_equal(redelivered, m->redelivered[want]);
     m->state[want] = M_HELD;
     m->holder[want] = 0;
+    m->lent_ms[want] = now_ms;
+    queue_lend_got(&f->queue, seq, 1);
 }
 
 /* One life ends without a word, the next begins from what a journal would have kept. */
@@ -1025,8 +1098,11 @@ settle_both(struct fixture *f, struct model *m, enum settle_how how, uint64_t se
     case SETTLE_DISCARD:
         m->state[seq] = m->rules.has_dead_letter_exchange ? M_DEAD : M_GONE;
         break;
+    case SETTLE_RETURN:
     case SETTLE_REQUEUE:
-        if (m->rules.delivery_limit != RULE_NONE && ++m->failures[seq] > m->rules.delivery_limit) {
+    case SETTLE_OVERDUE:
+        m->failures[seq] += m->rules.delivery_limit != RULE_NONE || how == SETTLE_OVERDUE;
+        if (m->failures[seq] > m->rules.delivery_limit) {
             m->state[seq] = M_DEAD;
             break;
         }
@@ -1063,6 +1139,33 @@ choose_rules(struct queue_rules *rules)
         rules->max_length = (uint64_t)rand() % 30;
     if (rand() % 2 == 0)
         rules->delivery_limit = (uint64_t)rand() % 3;
+    if (rand() % 2 == 0)
+        rules->consumer_timeout_ms = 1 + (uint64_t)rand() % 100;
+}
+
+/* Asked back is what was held for long enough, all of it and nothing else; some is given back. */
+static void
+recall(struct fixture *f, struct model *m)
+{
+    uint64_t timeout_ms = m->rules.consumer_timeout_ms;
+
+    n_asked = 0;
+    do /* some at a time, the wake for the others being due at once */
+        queue_recall(&f->queue);
+    while (f->queue.loans.next_ms <= now_ms);
+    for (size_t i = 0; i < n_asked; i++) {
+        uint64_t seq = asked[i].seq;
+
+        assert_int_equal(m->state[seq], M_HELD);
+        assert_true(m->lent_ms[seq] + timeout_ms <= now_ms);
+        m->lent_ms[seq] = now_ms;
+    }
+    for (uint64_t seq = 1; timeout_ms != RULE_NONE && seq < m->next; seq++)
+        assert_false(m->state[seq] == M_HELD && m->lent_ms[seq] + timeout_ms <= now_ms);
+    for (size_t i = 0, n = n_asked; i < n; i++)
+        if (rand() % 2 == 0)
+            settle_both(f, m, SETTLE_OVERDUE, asked[i].seq);
+    hear(m, f->out);
 }
 
 static void
@@ -1125,7 +1228,7 @@ live(unsigned seed, bool paged)
         case 6:
         case 7:
             if (seq != 0 && m->state[seq] == M_HELD)
-                settle_both(&f, m, (enum settle_how)(rand() % 4), seq);
+                settle_both(&f, m, (enum settle_how)(rand() % (SETTLE_UNSENT + 1)), seq);
             bury_some(&f, m);
             break;
         default:
@@ -1147,6 +1250,8 @@ live(unsigned seed, bool paged)
             now_ms += (uint64_t)rand() % 5;
             queue_tidy(&f.queue); /* as its timer would */
             hear(m, f.out);
+            compare(&f, m);
+            recall(&f, m);
             compare(&f, m);
         }
     }
@@ -1211,6 +1316,7 @@ main(void)
         cmocka_unit_test(one_failure_too_many_is_death),
         cmocka_unit_test(one_consumer_is_active_until_it_goes),
         cmocka_unit_test(the_next_active_one_waits_for_what_the_last_held),
+        cmocka_unit_test(what_is_overdue_is_asked_back),
         cmocka_unit_test(random_lives_agree_with_the_model),
         cmocka_unit_test(random_lives_with_pages_agree_with_the_model),
     };
