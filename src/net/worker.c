@@ -3,6 +3,8 @@
 #include <assert.h>
 #include <errno.h>
 #include <signal.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
 #include "lepus/base/clock.h"
 #include "lepus/base/mem.h"
@@ -414,6 +416,72 @@ worker_timer_cancel(struct worker_timer *timer)
     timer->event = NULL;
     event_del(&te->event);
     free(te);
+}
+
+struct alarm_event {
+    struct event event;
+    struct worker *worker;
+    struct worker_alarm *alarm;
+    int fd;
+};
+
+static void
+on_alarm(evutil_socket_t fd, short what, void *arg)
+{
+    struct alarm_event *ae = arg;
+    uint64_t times;
+
+    (void)what;
+    worker_enter(ae->worker);
+    if (read(fd, &times, sizeof(times)) == sizeof(times)) /* else it was set anew meanwhile */
+        ae->alarm->fire(ae->alarm->arg);                  /* may end the alarm, which frees ae */
+}
+
+static struct alarm_event *
+make_alarm(struct worker *worker, struct worker_alarm *alarm)
+{
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    struct alarm_event *ae;
+
+    if (fd < 0)
+        return NULL;
+    ae = mem_new(struct alarm_event);
+    ae->worker = worker;
+    ae->alarm = alarm;
+    ae->fd = fd;
+    event_assign(&ae->event, worker->base, fd, EV_READ | EV_PERSIST, on_alarm, ae);
+    if (event_add(&ae->event, NULL) == 0)
+        return ae;
+    close(fd);
+    free(ae);
+    return NULL;
+}
+
+bool
+worker_alarm_set(struct worker *worker, struct worker_alarm *alarm, uint64_t in_us)
+{
+    struct itimerspec in = {
+        .it_value = {(time_t)(in_us / 1000000), (long)(in_us % 1000000 * 1000)}};
+    struct alarm_event *ae = alarm->event;
+
+    assert(worker_is_here(worker) && in_us > 0);
+    if (ae == NULL)
+        ae = alarm->event = make_alarm(worker, alarm);
+    return ae != NULL && timerfd_settime(ae->fd, 0, &in, NULL) == 0;
+}
+
+void
+worker_alarm_end(struct worker_alarm *alarm)
+{
+    struct alarm_event *ae = alarm->event;
+
+    if (ae == NULL)
+        return;
+    assert(worker_is_here(ae->worker));
+    alarm->event = NULL;
+    event_del(&ae->event);
+    close(ae->fd);
+    free(ae);
 }
 
 /* --- the loop ---------------------------------------------------------------------------- */

@@ -26,6 +26,8 @@
 
 enum {
     RETRY_MS = 500,
+    GATHER_MAX_US = 2000,
+    GATHER_SHY_MAX = 64,
     BUFFER_KEEP = 4 << 20, /* a larger buffer is given back */
     FRAME_MAX = 1 << 30,
     PREPARE_STEP = 1 << 20,
@@ -60,6 +62,17 @@ struct batch {
     bool starts_slot, sync;
     int rc;
     const char *what; /* failed */
+    uint64_t took_us;
+};
+
+/* See "gathering". */
+struct gather {
+    struct worker_alarm alarm;
+    uint64_t done_us;   /* when the last batch was safe */
+    uint64_t usual_us;  /* what a batch takes, on average */
+    uint32_t goal;      /* so many are expected in the next batch */
+    bool is_on;         /* the open frame waits for them */
+    uint32_t shy, skip; /* waiting was in vain: so many batches do not wait */
 };
 
 struct journal {
@@ -79,6 +92,7 @@ struct journal {
                           below may be overwritten */
 
     struct batch batch;
+    struct gather gather;
     bool is_writing;   /* the batch is under way, or waits to be tried again */
     bool wants_retry;  /* it waits */
     unsigned troubles; /* TROUBLE_*; 0: none */
@@ -199,6 +213,7 @@ journal_slot_path(const char *dir, uint32_t journal, uint64_t term, uint32_t slo
 
 static void prepare_next(struct journal *journal);
 static void on_flush(void *arg);
+static void on_gathered(void *arg);
 static void on_retry(void *arg);
 static void on_interval(void *arg);
 
@@ -231,6 +246,7 @@ journal_new(const struct journal_settings *settings, struct worker *worker, stru
     journal->generation = settings->generation;
     journal->key = random_u64();
     journal->flush = (struct worker_task){.run = on_flush, .arg = journal};
+    journal->gather.alarm = (struct worker_alarm){.fire = on_gathered, .arg = journal};
     journal->retry = (struct worker_timer){.fire = on_retry, .arg = journal};
     journal->interval = (struct worker_timer){.fire = on_interval, .arg = journal};
     buf_init(&journal->open, FRAME_MAX);
@@ -257,6 +273,7 @@ journal_free(struct journal *journal)
         return;
     assert(!journal->is_writing || journal->wants_retry);
     worker_task_cancel(&journal->flush);
+    worker_alarm_end(&journal->gather.alarm);
     worker_timer_cancel(&journal->retry);
     worker_timer_cancel(&journal->interval);
     for (size_t i = 0; i < journal->n_slots; i++) {
@@ -295,7 +312,8 @@ journal_added(struct journal *journal)
                 journal->open.len);
         abort();
     }
-    if (journal->open_count++ == 0)
+    if (++journal->open_count == 1 ||
+        (journal->gather.is_on && journal->open_count == journal->gather.goal))
         schedule_flush(journal);
 }
 
@@ -567,6 +585,7 @@ run_batch(struct disk_job *job)
 {
     struct batch *batch = container_of(job, struct batch, job);
     struct journal *journal = container_of(batch, struct journal, batch);
+    uint64_t began_us = clock_now_us();
 
     batch->what = NULL;
     batch->rc = batch->starts_slot ? make_slot(journal, batch) : 0;
@@ -578,6 +597,7 @@ run_batch(struct disk_job *job)
         list_append(&journal->dirty, &batch->slot->dirty);
     if (batch->rc == 0 && batch->sync)
         batch->rc = fail(batch, sync_dirty(journal), "fdatasync");
+    batch->took_us = clock_now_us() - began_us;
 }
 
 /* --- preparing ------------------------------------------------------------------------- */
@@ -694,6 +714,7 @@ journal_flush(struct journal *journal)
         buf_init(&journal->open, FRAME_MAX);
     }
     begin_frame(journal);
+    journal->gather.is_on = false;
     journal->is_writing = true;
     submit(journal);
     look_at_crowd(journal);
@@ -701,10 +722,70 @@ journal_flush(struct journal *journal)
         prepare_next(journal);
 }
 
+/* --- gathering ------------------------------------------------------------------------- */
+
+/*
+ * Publishers that wait for confirms before they send more answer a batch with the next one. While
+ * it was written, others of them (or the other half of a window) have filled the open frame: to
+ * write that at once would make two batches, each with half of what is on its way, take turns for
+ * good, and each message would cost twice the syncs. So the frame waits until as many records are
+ * there as the last batch had and had come meanwhile, but no longer than half of what a batch
+ * usually takes, counted from when the last one was safe. Where that was in vain (what came did not
+ * depend on what was confirmed) the next batches do not wait, more of them each time.
+ */
+static bool
+gathers(struct journal *journal)
+{
+    struct gather *g = &journal->gather;
+    uint64_t wait_us = g->usual_us / 2 < GATHER_MAX_US ? g->usual_us / 2 : GATHER_MAX_US;
+    uint64_t due_us = g->done_us + wait_us, now_us;
+
+    if (journal->settings.sync != JOURNAL_ALWAYS || journal->is_writing ||
+        journal->open_count == 0 || journal->open_count >= g->goal || g->skip > 0)
+        return false;
+    now_us = clock_now_us();
+    if (now_us >= due_us || !worker_alarm_set(journal->worker, &g->alarm, due_us - now_us))
+        return false;
+    g->is_on = true;
+    return true;
+}
+
+/* A batch is safe: what to expect of the next one. */
+static void
+look_at_batch(struct journal *journal, const struct batch *batch)
+{
+    struct gather *g = &journal->gather;
+
+    g->usual_us = g->usual_us == 0 ? batch->took_us : (7 * g->usual_us + batch->took_us) / 8;
+    g->goal = batch->count + journal->open_count;
+    g->done_us = clock_now_us();
+    if (g->skip > 0)
+        g->skip--;
+}
+
+static void
+on_gathered(void *arg)
+{
+    struct journal *journal = arg;
+    struct gather *g = &journal->gather;
+
+    if (!g->is_on)
+        return;
+    g->shy = g->shy == 0 ? 1 : g->shy < GATHER_SHY_MAX ? g->shy * 2 : g->shy;
+    g->skip = g->shy;
+    journal_flush(journal);
+}
+
 static void
 on_flush(void *arg)
 {
-    journal_flush(arg);
+    struct journal *journal = arg;
+    struct gather *g = &journal->gather;
+
+    if (g->is_on && journal->open_count >= g->goal)
+        g->shy = 0;
+    if (!gathers(journal))
+        journal_flush(journal);
 }
 
 static void
@@ -779,6 +860,7 @@ on_batch_done(struct disk_job *job)
     }
     buf_clear(&batch->frame);
     arm_interval(journal);
+    look_at_batch(journal, batch);
     end_trouble(journal, batch->sync ? TROUBLE_BATCH | TROUBLE_SYNC : TROUBLE_BATCH);
     journal->ops->safe(journal->arg, journal->safe);
     if (journal->open_count > 0)

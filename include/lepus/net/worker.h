@@ -138,4 +138,17 @@ struct worker_timer {
 void worker_timer_set(struct worker *worker, struct worker_timer *timer, uint64_t in_ms);
 void worker_timer_cancel(struct worker_timer *timer); /* fine when it is not set; frees its event */
 
+/* A timer of microseconds, for what must not wait for the next millisecond. It has a descriptor of
+ * its own, from its first set until its end, and a set is a system call: few are to be had. Moves
+ * as little as a worker_timer. */
+struct worker_alarm {
+    void (*fire)(void *arg);
+    void *arg;
+    void *event; /* net's own */
+};
+
+/* Fires once, in_us from now or a little later; at least 1. False: no descriptor is to be had. */
+bool worker_alarm_set(struct worker *worker, struct worker_alarm *alarm, uint64_t in_us);
+void worker_alarm_end(struct worker_alarm *alarm); /* fine when it was never set */
+
 #endif

@@ -4,7 +4,8 @@
  * One per worker, owned by it; every function asserts that it runs there. Whoever has something to
  * say appends a record to the open frame (journal_open_frame); at the end of the turn the frame is
  * given to the journal's disk (disk.h) if that one is idle, and goes on growing otherwise: that is
- * the group commit. A frame is atomic: after a crash all of its records are there or none. It gets
+ * the group commit. Right after a batch it may wait a little, half a batch's time at most, for what
+ * answers that batch (journal.c, "gathering"). A frame is atomic: after a crash all of its records are there or none. It gets
  * the next lsn (from 1, without gaps, never reused in a data directory); journal_lsn names the
  * frame that is open now, so that who appends can say later "when this lsn is safe".
  *

@@ -735,6 +735,59 @@ short_timers_are_not_early_either(void **state)
     crew_fini(&clocks.crew);
 }
 
+struct ringing {
+    struct crew crew;
+    struct worker_alarm alarm;
+    uint64_t due_us;
+    unsigned rung;
+};
+
+static void
+ring_in(struct ringing *ringing, uint64_t in_us)
+{
+    ringing->due_us = clock_now_us() + in_us;
+    assert(worker_alarm_set(crew_worker(&ringing->crew, 0), &ringing->alarm, in_us));
+}
+
+static void
+ring(void *arg)
+{
+    struct ringing *ringing = arg;
+
+    assert(clock_now_us() >= ringing->due_us);
+    if (++ringing->rung < 100) {
+        ring_in(ringing, 1 + ringing->rung * 7 % 300);
+        return;
+    }
+    worker_alarm_end(&ringing->alarm);
+    worker_alarm_end(&ringing->alarm);
+    tell(&ringing->crew.told);
+}
+
+static void
+ring_begin(void *arg)
+{
+    struct ringing *ringing = arg;
+
+    worker_alarm_end(&ringing->alarm); /* was never set: fine */
+    ring_in(ringing, 1);
+    ring_in(ringing, 3000); /* anew: not after 1 */
+}
+
+static void
+alarms_ring_once_a_set_and_never_early(void **state)
+{
+    struct ringing ringing = {.alarm = {.fire = ring, .arg = &ringing}};
+
+    (void)state;
+    crew_init(&ringing.crew, 1);
+    crew_start(&ringing.crew);
+    crew_do(&ringing.crew, 0, ring_begin, &ringing);
+    await(&ringing.crew.told);
+    crew_fini(&ringing.crew);
+    assert_int_equal(ringing.rung, 100);
+}
+
 static double
 thread_cpu_s(void)
 {
@@ -797,6 +850,7 @@ main(void)
         cmocka_unit_test(each_thread_is_at_home_on_its_worker),
         cmocka_unit_test(timers_fire_in_order_and_never_early),
         cmocka_unit_test(short_timers_are_not_early_either),
+        cmocka_unit_test(alarms_ring_once_a_set_and_never_early),
         cmocka_unit_test(a_worker_without_work_sleeps),
     };
 

@@ -1,9 +1,11 @@
 /* The journal with its worker and its disk's thread: turns, timers, the end. */
 #include "journal_life.h"
 
+#include <time.h>
+
 #include "../net/crew.h"
 
-enum { FRAMES = 300, SEGMENT = 16384 };
+enum { FRAMES = 300, SEGMENT = 16384, WINDOW = 8, WINDOWS = 60, SLOW_NS = 10 * 1000 * 1000 };
 
 struct shop {
     struct life life; /* the worker's while that runs */
@@ -11,6 +13,7 @@ struct shop {
     struct worker_task task;
     unsigned appended, wanted, told_trouble, ended_trouble;
     uint64_t safe;
+    unsigned frames, answers, lsn_count[FRAMES]; /* for publish_half and what follows it */
 };
 
 static void
@@ -78,13 +81,16 @@ begin(void *arg)
 }
 
 static struct shop *
-shop_open(enum journal_sync sync, unsigned wanted)
+shop_make(enum journal_sync sync, unsigned wanted, const struct journal_ops *ops,
+          const struct file_ops *files)
 {
     struct shop *shop = mem_new(struct shop);
     struct life *l = &shop->life;
     struct err err;
 
     life_init(l, 1, SEGMENT);
+    if (files != NULL)
+        l->settings.files.ops = files;
     l->settings.sync = sync;
     l->settings.interval_ms = 1;
     l->settings.prepares = true;
@@ -94,12 +100,17 @@ shop_open(enum journal_sync sync, unsigned wanted)
     shop->task = (struct worker_task){.run = append, .arg = shop};
     shop->wanted = wanted;
     l->disk = disk_new(crew_worker(&shop->crew, 0), "journal");
-    l->journal =
-        journal_new(&l->settings, crew_worker(&shop->crew, 0), l->disk, &shop_ops, shop, &err);
+    l->journal = journal_new(&l->settings, crew_worker(&shop->crew, 0), l->disk, ops, shop, &err);
     assert_non_null(l->journal);
     assert_true(disk_start(l->disk, &err));
     crew_start(&shop->crew);
     return shop;
+}
+
+static struct shop *
+shop_open(enum journal_sync sync, unsigned wanted)
+{
+    return shop_make(sync, wanted, &shop_ops, NULL);
 }
 
 /* Everything that was appended is there, once and in order. */
@@ -186,6 +197,85 @@ the_interval_syncs_and_says_when_it_cannot(void **state)
     shop_close(shop);
 }
 
+/* --- gathering ------------------------------------------------------------------------- */
+
+static const struct file_ops *fast;
+
+static int
+sync_slowly(void *arg, int fd)
+{
+    nanosleep(&(struct timespec){.tv_nsec = SLOW_NS}, NULL);
+    return fast->sync(arg, fd);
+}
+
+static void
+publish(struct shop *shop, unsigned n)
+{
+    struct journal *journal = shop->life.journal;
+
+    for (unsigned i = 0; i < n; i++) {
+        struct buf *frame = journal_open_frame(journal);
+
+        put_le32(buf_reserve(frame, 8), shop->appended++);
+        put_le32(frame->at + frame->len + 4, 0);
+        frame->len += 8;
+        shop->lsn_count[journal_lsn(journal)]++;
+        journal_added(journal);
+    }
+}
+
+/* What was confirmed is sent anew in the next turn. */
+static void
+answer(void *arg)
+{
+    struct shop *shop = arg;
+
+    publish(shop, shop->answers);
+    shop->answers = 0;
+}
+
+static void
+on_window_safe(void *arg, uint64_t lsn)
+{
+    struct shop *shop = arg;
+
+    shop->safe = lsn;
+    shop->frames++;
+    shop->answers += shop->lsn_count[lsn];
+    if (shop->appended < shop->wanted)
+        worker_schedule(crew_worker(&shop->crew, 0), WORKER_AGAIN, &shop->task);
+    else if (journal_unsafe_bytes(shop->life.journal) == FRAME_HEAD_LEN)
+        tell(&shop->crew.told);
+}
+
+static void
+publish_half(void *arg)
+{
+    publish(arg, WINDOW / 2);
+}
+
+/* A window whose halves went in two batches comes together in one. */
+static void
+what_answers_a_batch_is_waited_for(void **state)
+{
+    static const struct journal_ops ops = {on_window_safe, on_crowded, on_trouble};
+    struct sim_disk *sim = sim_disk_new(1);
+    struct file_ops slow = *(fast = sim_disk_files(sim).ops);
+    struct shop *shop;
+
+    sim_disk_free(sim);
+    slow.sync = sync_slowly;
+    shop = shop_make(JOURNAL_ALWAYS, WINDOW * WINDOWS, &ops, &slow);
+    shop->task.run = answer;
+    (void)state;
+    crew_do(&shop->crew, 0, publish_half, shop);
+    crew_do(&shop->crew, 0, publish_half, shop); /* a sync takes much longer than a turn */
+    await(&shop->crew.told);
+    assert_in_range(shop->frames, WINDOWS, WINDOWS * 3 / 2);
+    shop->life.settings.files.ops = fast;
+    shop_close(shop);
+}
+
 int
 main(void)
 {
@@ -193,6 +283,7 @@ main(void)
         cmocka_unit_test(what_a_turn_appended_is_flushed_at_its_end),
         cmocka_unit_test(a_batch_that_failed_is_tried_again_by_itself),
         cmocka_unit_test(the_interval_syncs_and_says_when_it_cannot),
+        cmocka_unit_test(what_answers_a_batch_is_waited_for),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
