@@ -13,6 +13,7 @@ struct shop {
     struct worker_task task;
     unsigned appended, wanted, told_trouble, ended_trouble;
     uint64_t safe;
+    bool is_answering;
     unsigned frames, answers, lsn_count[FRAMES]; /* for publish_half and what follows it */
 };
 
@@ -224,12 +225,17 @@ publish(struct shop *shop, unsigned n)
     }
 }
 
-/* What was confirmed is sent anew in the next turn. */
+/* What was confirmed is sent anew, but not in the same turn. */
 static void
 answer(void *arg)
 {
     struct shop *shop = arg;
 
+    shop->is_answering = !shop->is_answering;
+    if (shop->is_answering) {
+        worker_schedule(crew_worker(&shop->crew, 0), WORKER_AGAIN, &shop->task);
+        return;
+    }
     publish(shop, shop->answers);
     shop->answers = 0;
 }
