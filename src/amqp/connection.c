@@ -475,6 +475,7 @@ take_frames(struct conn *c, struct view input, size_t *out_want)
     size_t used = 0;
     int budget = FRAMES_PER_TURN;
 
+    c->ahead = NULL;
     if (c->state == CONN_AWAIT_HEADER)
         used = handle_header(c, input, out_want);
     if (c->state == CONN_AWAIT_HEADER)
