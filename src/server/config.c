@@ -70,6 +70,10 @@ static const struct config_key keys[] = {
      "RabbitMQ does."},
     {"amqp", "backlog", KEY_INTEGER, OFF(amqp.backlog), "1024", 1, 65535, 0, NULL, NULL,
      "Connections that the kernel holds until they are accepted."},
+    {"amqp", "proxy_protocol", KEY_CHOICE, OFF(amqp.proxy_protocol), "off", 0, 0, 0, "off|v2", NULL,
+     "v2: whoever connects, also for TLS, begins with a header of the PROXY protocol, version 2, "
+     "and the client's address is the one in it. Only where none but the proxy can connect: it "
+     "is believed."},
 
     {"limits", "connections", KEY_INTEGER, OFF(limits.connections), "0", 0, 10000000, CONFIG_LIVE,
      NULL, NULL, "Connections that may be open at once; 0: no limit. One more is refused with 530."},

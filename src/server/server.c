@@ -45,6 +45,7 @@ take_settings(struct server *server)
     settings->version = config->broker.version;
     settings->cluster_name = config->broker.cluster_name;
     settings->lepus_version = LEPUS_VERSION;
+    settings->proxied = config->amqp.proxy_protocol == PROXY_PROTOCOL_V2;
 }
 
 static void

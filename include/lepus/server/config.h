@@ -51,6 +51,8 @@ struct disk_share {
     uint64_t percent;
 };
 
+enum proxy_protocol { PROXY_PROTOCOL_OFF, PROXY_PROTOCOL_V2 };
+
 struct config {
     struct {
         char data_dir[1024];
@@ -73,6 +75,7 @@ struct config {
         uint32_t handshake_timeout_ms; /* from accept to connection.open-ok */
         uint32_t backlog;              /* of listen(2) */
         enum overdue_action consumer_timeout_action;
+        enum proxy_protocol proxy_protocol;
     } amqp;
     struct { /* 0: no limit, of each */
         uint32_t connections;
