@@ -44,6 +44,9 @@ static const struct config_key keys[] = {
      "A definitions.json, of RabbitMQ or from --export-definitions, imported at start and at every "
      "SIGHUP. It adds and changes, and never removes. An error in it stops a start, with nothing "
      "of it kept; at SIGHUP all that is not in error is taken."},
+    {"broker", "policy_merge", KEY_BOOL, OFF(broker.policy_merge), "no", 0, 0, CONFIG_LIVE, NULL,
+     NULL, "Whether all policies that match a name hold, key by key, the higher priority first; no: "
+     "the one of the highest priority alone, as in RabbitMQ. Operator policies likewise."},
 
     {"amqp", "listen", KEY_ADDRESSES, OFF(amqp.listen), "127.0.0.1:5672", 0, 0, 0, NULL, NULL,
      "Where AMQP is served: IPv6 in brackets, as [::1]:5672; port 0: the kernel chooses."},

@@ -204,6 +204,7 @@ load_definitions(struct server *server, struct err *err)
     if (server->topology == NULL)
         return err_wrap(err, "definitions");
     server_take_limits(server);
+    policies_set_merge(server->topology, server->config.broker.policy_merge);
     topology_count(server->topology, &counts);
     log_info(NULL, "%zu exchanges, %zu queues, %zu bindings in %llu ms; term %llu",
              counts.exchanges, counts.queues, counts.bindings,
@@ -236,6 +237,7 @@ make_workers(struct server *server, struct err *err)
         post_init(&server->posts[i], worker_set_get(server->workers, i));
     if (!server_make_homes(server, err))
         return false;
+    policies_listen(server->topology, server_on_policies, server);
     for (unsigned i = 0; i < server->n_workers; i++) {
         server->amqps[i] = amqp_new(&server->posts[i], server->topology, &server->settings);
         amqp_committed(server->amqps[i], metadata_committed(server->metadata));
@@ -330,6 +332,7 @@ reload(struct server *server)
     config_take_live(&server->config, &fresh);
     take_live_settings(server);
     server_take_limits(server);
+    policies_set_merge(server->topology, server->config.broker.policy_merge);
     server_reload_homes(server);
     reload_tls(server);
     server_reload_definitions(server);

@@ -63,6 +63,7 @@ struct config {
         char version[256];
         char cluster_name[256];      /* never empty after config_load */
         char load_definitions[1024]; /* empty: none */
+        bool policy_merge;
     } broker;
     struct {
         struct address_list listen;
