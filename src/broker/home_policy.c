@@ -22,7 +22,9 @@ look_again(struct home *home, uint64_t id)
 
     if (!topology_queue_describe(home->topology, id, &description))
         return; /* whoever removed it tells us */
-    if (queue != NULL)
+    if (description.type == QUEUE_STREAM)
+        streams_ruled(home, &description);
+    else if (queue != NULL)
         home_queue_ruled(home, queue, &description);
     else if (home_has_lease(&description))
         home_queue(home, id);

@@ -182,6 +182,9 @@ void streams_stop(struct home *home);
 void streams_fini(struct home *home);
 void streams_committed(struct home *home); /* home->committed has grown */
 void streams_make(struct home *home, const struct queue_description *description);
+/* What policies say of it may have changed: how much it keeps follows at once; what its segments are
+ * like, when it is made again. */
+void streams_ruled(struct home *home, const struct queue_description *description);
 void streams_end(struct home *home, struct stream_queue *stream); /* it is out of the topology */
 /* Appends to the stream, if it is there. False: it refuses. What was appended to is remembered
  * for streams_confirm, which has to follow, once a publish. */

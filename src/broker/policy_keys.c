@@ -1,8 +1,8 @@
 /* policy_keys: the keys that a policy's definition may have, each a row. */
-#include <ctype.h>
 #include <jansson.h>
 
 #include "field_text.h"
+#include "lepus/broker/stream_arguments.h"
 #include "policy_priv.h"
 
 enum { X = POLICY_EXCHANGE, C = POLICY_CLASSIC, Q = POLICY_QUORUM, S = POLICY_STREAM };
@@ -12,7 +12,7 @@ enum check {
     NUMBER, /* from least to most */
     TEXT,
     CHOICE, /* a text that is one of the words in `choices` */
-    AGE,    /* 7D, 90m, ... */
+    AGE,    /* as stream_age_parse wants it */
 };
 
 /* What holds when a policy and an operator policy have the key. NOT_THEIRS: operator policies do
@@ -186,21 +186,11 @@ is_word_of(struct view value, const char *choices)
     return false;
 }
 
-/* Digits, and one of the units. */
-static bool
-is_age(struct view value)
-{
-    size_t digits = 0;
-    bool is_some = false;
-
-    while (digits < value.len && isdigit(value.at[digits]))
-        is_some |= value.at[digits++] != '0';
-    return is_some && digits + 1 == value.len && memchr("YMDhms", value.at[digits], 6) != NULL;
-}
-
 static bool
 is_valid(const struct row *row, const json_t *value)
 {
+    uint64_t age_ms;
+
     switch (row->check) {
     case ANYTHING:
         return true;
@@ -212,7 +202,7 @@ is_valid(const struct row *row, const json_t *value)
     case CHOICE:
         return json_is_string(value) && is_word_of(json_view(value), row->choices);
     case AGE:
-        return json_is_string(value) && is_age(json_view(value));
+        return json_is_string(value) && stream_age_parse(json_view(value), &age_ms);
     }
     return false;
 }
