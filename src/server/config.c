@@ -33,6 +33,14 @@ static const struct config_key keys[] = {
      "The user that exists at first start."},
     {"broker", "default_pass", KEY_STRING, OFF(broker.default_pass), "guest", 1, 255,
      CONFIG_SECRET, NULL, NULL, "Its password."},
+    {"broker", "default_pass_file", KEY_PATH, OFF(broker.default_pass_file), "", 0, 1023, 0, NULL,
+     NULL, "A file whose first line is that password, and goes before broker.default_pass."},
+    {"broker", "user", KEY_STRING, OFF(broker.user), "", 0, 255, 0, NULL, NULL,
+     "The user to become when root starts lepusd: only the listeners are bound as root, all files "
+     "are opened, now and later, as this user."},
+    {"broker", "core_dumps", KEY_BOOL, OFF(broker.core_dumps), "yes", 0, 0, 0, NULL, NULL,
+     "Whether a crash may leave a core, which has messages and passwords in it, where the system "
+     "allows it; no: neither may other processes of the same user look into the broker."},
     {"broker", "product", KEY_STRING, OFF(broker.product), "RabbitMQ", 1, 255, 0, NULL, NULL,
      "The product that clients are told; some turn features on by this name."},
     {"broker", "version", KEY_STRING, OFF(broker.version), "3.13.7", 1, 255, 0, NULL, NULL,
@@ -549,6 +557,42 @@ set_defaults(struct config *config)
     }
 }
 
+/* The secret's place is in a file that fewer may read. */
+static void
+read_secret(struct loader *loader, const char *name, const char *path, char *out, size_t size)
+{
+    char line[1024] = "";
+    FILE *file = fopen(path, "re");
+    size_t n;
+
+    if (file == NULL || (fgets(line, sizeof(line), file) == NULL && ferror(file)))
+        fail(loader, name, "%s: %s", path, strerror(errno));
+    if (file != NULL)
+        fclose(file);
+    if (loader->has_failed)
+        return;
+    n = strcspn(line, "\r\n");
+    line[n] = '\0';
+    if (n == 0 || n >= size)
+        fail(loader, name, "%s: expected a first line of 1 to %zu bytes, found %s", path, size - 1,
+             n == 0 ? "none" : "more");
+    else
+        memcpy(out, line, n + 1);
+    explicit_bzero(line, sizeof(line));
+}
+
+static void
+read_secrets(struct loader *loader)
+{
+    struct config *config = &loader->config;
+
+    if (config->broker.default_pass_file[0] == '\0')
+        return;
+    memset(config->broker.default_pass, 0, sizeof(config->broker.default_pass));
+    read_secret(loader, "broker.default_pass_file", config->broker.default_pass_file,
+                config->broker.default_pass, sizeof(config->broker.default_pass));
+}
+
 /* What a default can only be at run time. */
 static void
 complete(struct config *config)
@@ -604,12 +648,15 @@ config_load(const struct config_sources *from, struct config *out, config_tell *
         load_variable(loader, *at);
     for (const char *const *at = from->options; at != NULL && *at != NULL; at++)
         load_option(loader, *at);
+    if (!loader->has_failed)
+        read_secrets(loader);
     is_good = !loader->has_failed;
     if (is_good) {
         warn_missing(loader);
         complete(&loader->config);
         *out = loader->config;
     }
+    explicit_bzero(&loader->config, sizeof(loader->config));
     free(loader);
     return is_good;
 }

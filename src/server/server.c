@@ -2,7 +2,8 @@
  * server: start and stop order.
  *
  *   start   data directory; metadata; topology; definitions.json; workers, each with its post,
- *           home and connections; messages that a former run left; listeners; threads; ready
+ *           home and connections; messages that a former run left; listeners, as root if need be;
+ *           privileges dropped; threads; ready
  *   stop    every connection is sent close 320 and new ones are dropped; when all have gone, or
  *           after STOP_WAIT_MS, the threads end, the metadata's writer last; then everything is
  *           freed in the reverse order
@@ -22,6 +23,7 @@
 #include "lepus/base/clock.h"
 #include "lepus/base/log.h"
 #include "lepus/base/mem.h"
+#include "privileges_priv.h"
 #include "tls_load_priv.h"
 
 enum {
@@ -258,9 +260,10 @@ server_new(const struct config *config, struct err *err)
     take_settings(server);
     take_live_settings(server);
     server_raise_descriptors();
-    if (make_signals(server, err) && open_data_dir(server, err) && load_definitions(server, err) &&
-        server_make_definitions(server, err) && make_tls(server, err) &&
-        make_workers(server, err) && make_listeners(server, err))
+    if (make_signals(server, err) && privileges_lower(config, err) && open_data_dir(server, err) &&
+        load_definitions(server, err) && server_make_definitions(server, err) &&
+        make_tls(server, err) && make_workers(server, err) && privileges_raise(config, err) &&
+        make_listeners(server, err) && privileges_drop(config, err))
         return server;
     server_free(server);
     return NULL;

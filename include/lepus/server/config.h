@@ -59,6 +59,9 @@ struct config {
         uint32_t workers; /* 0: one per core */
         char default_user[256];
         char default_pass[256];
+        char default_pass_file[1024]; /* its first line is default_pass; empty: none */
+        char user[256];               /* whom to become; empty: nobody else */
+        bool core_dumps;
         char product[256]; /* these three: as server-properties say */
         char version[256];
         char cluster_name[256];      /* never empty after config_load */
