@@ -110,6 +110,7 @@ struct conn {
     struct view method;       /* while a method frame is handled: its payload */
     struct view rest;         /* while a frame is handled: the input behind it */
     size_t rest_used;         /* how much of it the handler used up */
+    const uint8_t *ahead;     /* how far in this input channel_publish has looked ahead, or NULL */
     struct worker_task clear; /* runs when the worker is congested no more */
 };
 

@@ -15,10 +15,11 @@
 #include "amqp_priv.h"
 
 #include "lepus/base/mem.h"
+#include "lepus/wire/cursor.h"
 #include "lepus/wire/props.h"
 #include "lepus/wire/table.h"
 
-enum { FIRST_BODY_BYTES = 64 * 1024, EXTRA_KEYS_MAX = 1024 };
+enum { FIRST_BODY_BYTES = 64 * 1024, EXTRA_KEYS_MAX = 1024, AHEAD = 8 };
 
 /* --- routing --------------------------------------------------------------------------- */
 
@@ -423,6 +424,60 @@ channel_content_frame(struct channel *ch, const struct frame *f, struct err *err
     return false;
 }
 
+/* --- looking ahead --------------------------------------------------------------------- */
+
+/* Where the frame at the front ends; the end of the input, if it is not whole. */
+static size_t
+frame_end(struct view input)
+{
+    size_t size =
+        input.len >= FRAME_HEAD_SIZE ? (size_t)be_u32(input.at + 3) + FRAME_OVERHEAD : SIZE_MAX;
+
+    return size < input.len ? size : input.len;
+}
+
+/* Has the route of the publish at the front fetched, if it is one. Returns where the content behind
+ * the method ends. Nothing is believed of what stands there: it is read again in its turn. */
+static size_t
+expect(struct conn *c, struct view input)
+{
+    const struct method_row *row = &method_rows[METHOD_basic_publish];
+    struct cursor r = cursor_of(input);
+    size_t at = frame_end(input);
+    bool is_publish;
+    struct view exchange, key;
+
+    is_publish = rd_u8(&r) == FRAME_METHOD;
+    rd_octets(&r, FRAME_HEAD_SIZE - 1);
+    is_publish &= rd_u16(&r) == row->class_id;
+    is_publish &= rd_u16(&r) == row->method_id;
+    rd_u16(&r);
+    exchange = rd_shortstr(&r);
+    key = rd_shortstr(&r);
+    if (is_publish && !r.bad)
+        route_cache_expect(c->amqp->routes, c->vhost, exchange, key);
+    while (at < input.len && (input.at[at] == FRAME_HEADER || input.at[at] == FRAME_BODY))
+        at += frame_end(view_of(input.at + at, input.len - at));
+    return at;
+}
+
+/* With very many keys it is the processor's wait for a route that a publish costs. So that of the
+ * AHEADth message from here is asked for now, and is there when its turn comes. */
+static void
+look_ahead(struct conn *c)
+{
+    const uint8_t *end = c->rest.at + c->rest.len, *at = c->rest.at + c->rest_used;
+    int n = AHEAD;
+
+    if (c->ahead != NULL && c->ahead > at) {
+        at = c->ahead;
+        n = 1;
+    }
+    while (n-- > 0 && at < end)
+        at += expect(c, view_of(at, (size_t)(end - at)));
+    c->ahead = at;
+}
+
 /* --- content at once ------------------------------------------------------------------- */
 
 /* The next whole frame of the input, if it is this channel's and of this type. */
@@ -468,5 +523,7 @@ channel_handle_basic_publish(struct channel *ch, const union method_args *args, 
     }
     c->rest_used = head_size + body_size;
     content.properties = header.properties;
+    if (route_cache_is_wide(c->amqp->routes))
+        look_ahead(c);
     return check_header(ch, &header, err) && publish_in_place(ch, &content, m->mandatory, err);
 }

@@ -231,7 +231,8 @@ conn_close(struct conn *c, const char *why)
     end_affairs(c);
     if (c->state == CONN_OPEN || c->state == CONN_AWAIT_OPEN)
         log_warn(&log, "closed without a close method: %s", why);
-    else if (c->state != CONN_AWAIT_HEADER || transport_has_failed_tls(c->transport))
+    else if (c->state != CONN_AWAIT_HEADER || transport_has_failed_tls(c->transport) ||
+             transport_has_bad_proxy(c->transport))
         log_info(&log, "closed: %s", why);
     conn_enter(c, CONN_CLOSED);
     list_remove(&c->in_all);
@@ -475,6 +476,7 @@ take_frames(struct conn *c, struct view input, size_t *out_want)
     size_t used = 0;
     int budget = FRAMES_PER_TURN;
 
+    c->ahead = NULL;
     if (c->state == CONN_AWAIT_HEADER)
         used = handle_header(c, input, out_want);
     if (c->state == CONN_AWAIT_HEADER)
@@ -644,4 +646,6 @@ conn_adopt(struct amqp *amqp, int fd, bool is_tls)
     idmap_add(&amqp->connections, c->id, c);
     atomic_fetch_add_explicit(&amqp->n_connections, 1, memory_order_relaxed);
     c->transport = make_transport(c, fd, is_tls);
+    if (amqp->settings->proxied)
+        transport_await_proxy(c->transport);
 }

@@ -5,6 +5,7 @@
 
 #include "arguments_priv.h"
 #include "exchange_priv.h"
+#include "policy_priv.h"
 
 bool
 err_no_queue(struct err *err, const struct vhost *vhost, struct view name)
@@ -257,7 +258,11 @@ topology_queue_describe(struct topology *topology, uint64_t id, struct queue_des
     queue = idmap_find(&topology->queues, id);
     if (queue != NULL) {
         struct view arguments = queue_entry_arguments(queue);
+        struct buf policy;
 
+        buf_init(&policy, SIZE_MAX / 2);
+        policies_say(queue->vhost, policy_target_of(arguments), queue_entry_name(queue), &policy,
+                     NULL);
         *out = (struct queue_description){
             .ref = queue->ref,
             .vhost = queue->vhost,
@@ -270,6 +275,8 @@ topology_queue_describe(struct topology *topology, uint64_t id, struct queue_des
             .owner = queue->owner,
             .arguments = (uint8_t *)view_dup(arguments),
             .arguments_len = arguments.len,
+            .policy = policy.at,
+            .policy_len = policy.len,
             .ticket = queue->ticket,
         };
     }
@@ -313,10 +320,21 @@ topology_each_durable_queue(struct topology *topology, void (*each)(void *arg, u
 }
 
 void
+topology_each_queue(struct vhost *vhost, void (*each)(void *arg, const struct queue_ref *queue),
+                    void *arg)
+{
+    topology_read_lock(vhost->topology);
+    for (struct map_node *at = NULL; (at = map_next(&vhost->queues, at)) != NULL;)
+        each(arg, &container_of(at, struct queue_entry, node)->ref);
+    topology_unlock(vhost->topology);
+}
+
+void
 queue_description_fini(struct queue_description *description)
 {
     free(description->name);
     free(description->arguments);
+    free(description->policy);
     *description = (struct queue_description){0};
 }
 

@@ -1,15 +1,17 @@
 /*
  * durable: the topology's rows: written as it changes, read back at the start.
  *
- * Happy path at the start: counters, vhosts, exchanges, queues, bindings, each in a walk of its
- * own, ends found by id. Then a range of ids is asked for and committed, so that whatever this
- * process numbers, durable or not, no later one will number again. A row that cannot be (an unknown
- * exchange type, a binding without an end) stops the start: what an operator edited he can mend,
- * what is left out silently he cannot know.
+ * Happy path at the start: counters, vhosts, policies, exchanges, queues, bindings, each in a walk
+ * of its own, ends found by id. Then a range of ids is asked for and committed, so that whatever
+ * this process numbers, durable or not, no later one will number again. A row that cannot be (an
+ * unknown exchange type, a binding without an end) stops the start: what an operator edited he can
+ * mend, what is left out silently he cannot know.
  */
 #include <assert.h>
 
 #include "exchange_priv.h"
+#include "lepus/base/log.h"
+#include "policy_priv.h"
 
 enum { IDS_ASKED_AT_ONCE = 1 << 18, RESERVE_PATIENCE_MS = 5000 };
 
@@ -207,6 +209,33 @@ durable_remove_binding(const struct binding *binding)
                             : remember(topology, metadata_remove_binding(topology->metadata, &row));
 }
 
+uint64_t
+durable_add_policy(struct vhost *vhost, const struct policy_spec *spec)
+{
+    struct topology *topology = topology_of(vhost, true);
+    struct metadata_policy row = {
+        .vhost = vhost->id,
+        .is_operator = spec->is_operator,
+        .name = spec->name,
+        .pattern = spec->pattern,
+        .apply_to = spec->apply_to,
+        .priority = spec->priority,
+        .definition = spec->definition,
+    };
+
+    return topology == NULL ? 0 : remember(topology, metadata_put_policy(topology->metadata, &row));
+}
+
+uint64_t
+durable_remove_policy(struct vhost *vhost, bool is_operator, struct view name)
+{
+    struct topology *topology = topology_of(vhost, true);
+    struct metadata_policy row = {.vhost = vhost->id, .is_operator = is_operator, .name = name};
+
+    return topology == NULL ? 0
+                            : remember(topology, metadata_remove_policy(topology->metadata, &row));
+}
+
 /* --- reading ------------------------------------------------------------------------------- */
 
 struct loading {
@@ -243,6 +272,25 @@ load_vhost(void *arg, const union metadata_row *row, struct err *err)
                        "vhost %llu: its id was never given, its name is empty or another's too",
                        (unsigned long long)v->id);
     idmap_add(&loading->vhosts, v->id, vhost_make(loading->topology, (uint32_t)v->id, v->name));
+    return true;
+}
+
+/* One that cannot be applied (it was edited, or is of a version with other rules) is left alone:
+ * nothing is lost by it. */
+static bool
+load_policy(void *arg, const union metadata_row *row, struct err *err)
+{
+    struct loading *loading = arg;
+    const struct metadata_policy *p = &row->policy;
+    struct vhost *vhost = p->vhost != 0 ? idmap_find(&loading->vhosts, p->vhost) : NULL;
+    struct err why;
+
+    if (vhost == NULL)
+        return err_set(err, INTERNAL_ERROR, "policy '" VIEW_FMT "': there is no vhost %llu",
+                       VIEW_ARG(p->name), (unsigned long long)p->vhost);
+    if (!policy_restore(vhost, p, &why))
+        log_warn(NULL, "policy '" VIEW_FMT "' in vhost '%s' is not applied: %s", VIEW_ARG(p->name),
+                 vhost->name, why.text);
     return true;
 }
 
@@ -349,9 +397,9 @@ load(struct loading *loading, struct err *err)
         enum metadata_table table;
         metadata_each *each;
     } steps[] = {
-        {METADATA_counters, load_counter},   {METADATA_vhosts, load_vhost},
-        {METADATA_exchanges, load_exchange}, {METADATA_queues, load_queue},
-        {METADATA_bindings, load_binding},
+        {METADATA_counters, load_counter}, {METADATA_vhosts, load_vhost},
+        {METADATA_policies, load_policy},  {METADATA_exchanges, load_exchange},
+        {METADATA_queues, load_queue},     {METADATA_bindings, load_binding},
     };
 
     for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)

@@ -4,6 +4,7 @@
 #include "arguments_priv.h"
 #include "exchange_priv.h"
 #include "lepus/wire/table.h"
+#include "policy_priv.h"
 
 static const struct exchange_type *const types[] = {
     &exchange_direct,          &exchange_fanout,       &exchange_topic,  &exchange_headers,
@@ -59,13 +60,51 @@ vhost_find_exchange(const struct vhost *vhost, struct view name)
 
 /* --- making -------------------------------------------------------------------------------- */
 
+static void
+take_policy_alternate(struct exchange *exchange)
+{
+    struct field alternate;
+    struct buf said;
+
+    buf_init(&said, SIZE_MAX / 2);
+    policies_say(exchange->vhost, POLICY_EXCHANGE, exchange_name(exchange), &said, NULL);
+    if (table_find(buf_view(&said), alternate_key, &alternate)) {
+        exchange->policy_alternate = view_dup(alternate.bytes);
+        exchange->has_alternate = true;
+        exchange->alternate = view_of(exchange->policy_alternate, alternate.bytes.len);
+    }
+    buf_fini(&said);
+}
+
+/* The argument's, or else a policy's. The default exchange has none. */
+static void
+take_alternate(struct exchange *exchange)
+{
+    struct field alternate;
+
+    free(exchange->policy_alternate);
+    exchange->policy_alternate = NULL;
+    exchange->has_alternate = table_find(exchange_arguments(exchange), alternate_key, &alternate);
+    if (exchange->has_alternate)
+        exchange->alternate = alternate.bytes;
+    else if (exchange->name_len > 0)
+        take_policy_alternate(exchange);
+}
+
+void
+exchanges_take_policies(struct vhost *vhost)
+{
+    for (struct map_node *at = NULL; (at = map_next(&vhost->exchanges, at)) != NULL;)
+        take_alternate(container_of(at, struct exchange, node));
+    topology_changed(vhost);
+}
+
 static struct exchange *
 make(struct vhost *vhost, uint64_t id, const struct exchange_spec *spec,
      const struct exchange_type *type)
 {
     struct exchange *exchange =
         mem_alloc_zero(sizeof(struct exchange) + spec->name.len + 1 + spec->arguments.len);
-    struct field alternate;
 
     assert(spec->name.len <= NAME_MAX_LEN && spec->arguments.len <= UINT32_MAX);
     exchange->id = id;
@@ -83,9 +122,7 @@ make(struct vhost *vhost, uint64_t id, const struct exchange_spec *spec,
         memcpy(exchange->name, spec->name.at, spec->name.len);
     if (spec->arguments.len > 0)
         memcpy(exchange->name + spec->name.len + 1, spec->arguments.at, spec->arguments.len);
-    exchange->has_alternate = table_find(exchange_arguments(exchange), alternate_key, &alternate);
-    if (exchange->has_alternate)
-        exchange->alternate = alternate.bytes;
+    take_alternate(exchange);
     exchange->acts_as->init(exchange);
     if (exchange_has_queue(exchange))
         idmap_add(&vhost->topology->exchanges_with_queue, id, exchange);
@@ -257,6 +294,7 @@ free_unbound(struct exchange *exchange)
     }
     map_remove(&exchange->vhost->exchanges, &exchange->node);
     topology->counts.exchanges--;
+    free(exchange->policy_alternate);
     free(exchange);
 }
 

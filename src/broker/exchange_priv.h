@@ -63,7 +63,8 @@ struct exchange {
     struct list condemned; /* while its deletion waits: see exchange_remove */
     bool durable, auto_delete, internal, predeclared;
     bool has_alternate;
-    struct view alternate;  /* in the arguments */
+    struct view alternate;  /* in the arguments, or in policy_alternate */
+    char *policy_alternate; /* owned; NULL: the arguments have one, or there is none */
     uint32_t arguments_len; /* they stand behind the name and its NUL */
     uint8_t name_len;
     uint64_t ticket; /* what made a durable one; 0: it was read at the start */

@@ -19,7 +19,6 @@
 #include <assert.h>
 
 enum {
-    LINE = 64,
     NEAR = 24, /* octets of a word that stand in the node */
     WORD_MAX = NAME_MAX_LEN,
     FIRST_CHUNK = 4, /* nodes; each further chunk is as large as all before it, and FIRST_CHUNK */
@@ -43,7 +42,7 @@ struct node {
     } word; /* of a child in the table */
 };
 
-_Static_assert(sizeof(struct node) == LINE, "a node is a line");
+_Static_assert(sizeof(struct node) == MEM_LINE, "a node is a line");
 
 /* Chunk c holds FIRST_CHUNK << c nodes, or is not there. */
 struct chunk {
@@ -140,11 +139,8 @@ take_node(struct trie *trie, uint32_t *out_number)
         chunk++;
         assert(trie->open < CHUNKS);
     }
-    if (chunk->nodes == NULL) {
-        chunk->nodes = aligned_alloc(LINE, chunk_size(trie->open) * sizeof(struct node));
-        if (chunk->nodes == NULL)
-            abort();
-    }
+    if (chunk->nodes == NULL)
+        chunk->nodes = mem_table_new(chunk_size(trie->open) * sizeof(struct node));
     chunk->n++;
     *out_number = chunk->free;
     if (chunk->free != ROOT)
@@ -166,7 +162,7 @@ give_node(struct trie *trie, uint32_t number)
     chunk->free = number;
     if (--chunk->n > 0)
         return;
-    free(chunk->nodes);
+    mem_table_free(chunk->nodes, chunk_size(c) * sizeof(struct node));
     *chunk = (struct chunk){0};
 }
 
@@ -232,12 +228,12 @@ resize_slots(struct trie *trie, size_t size)
     struct slot *old = trie->slots;
     size_t n = old != NULL ? (size_t)trie->mask + 1 : 0;
 
-    trie->slots = mem_alloc_zero(size * sizeof(struct slot));
+    trie->slots = mem_table_new(size * sizeof(struct slot));
     trie->mask = (uint32_t)(size - 1);
     for (size_t i = 0; i < n; i++)
         if (old[i].node != ROOT)
             put_slot(trie, old[i]);
-    free(old);
+    mem_table_free(old, n * sizeof(struct slot));
 }
 
 static void
@@ -278,7 +274,7 @@ remove_slot(struct trie *trie, uint32_t number)
     }
     close_gap(trie, i);
     if (--trie->n_slots == 0) {
-        free(trie->slots);
+        mem_table_free(trie->slots, ((size_t)trie->mask + 1) * sizeof(struct slot));
         trie->slots = NULL;
     } else if (trie->mask >= SLOTS_MIN * 2 && trie->n_slots < (trie->mask + 1) / 8) {
         resize_slots(trie, (trie->mask + 1) / 2);
@@ -379,7 +375,7 @@ fini(struct exchange *exchange)
     struct trie *trie = exchange->index;
 
     assert(trie->n_slots == 0 && trie->chunks[0].n == 1);
-    free(trie->chunks[0].nodes);
+    mem_table_free(trie->chunks[0].nodes, FIRST_CHUNK * sizeof(struct node));
     free(trie);
     exchange->index = NULL;
 }

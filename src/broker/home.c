@@ -128,7 +128,8 @@ make_queue(struct home *home, uint64_t id)
         .account = &home->memory,
         .store = home->pages,
     };
-    queue_rules_init(&settings.rules, view_of(description.arguments, description.arguments_len));
+    queue_rules_init(&settings.rules, view_of(description.arguments, description.arguments_len),
+                     view_of(description.policy, description.policy_len));
     settings.rules.has_dead_letter_exchange |= description.delays; /* what is due is a letter */
     queue = mem_new(struct queue);
     queue_init(queue, &settings, &home_queue_ops, home);
@@ -610,6 +611,7 @@ home_new(struct post *post, struct topology *topology, const struct home_setting
     home_life_init(home);
     letters_init(home);
     streams_init(home);
+    home_policies_init(home);
     idmap_init(&home->queues);
     idmap_init(&home->consumers);
     if (settings != NULL && !store_open(home, settings, err)) {
@@ -636,6 +638,7 @@ home_free(struct home *home)
         return;
     letters_fini(home);
     streams_fini(home);
+    home_policies_fini(home);
     for (size_t at = 0; (queue = idmap_next(&home->queues, &at)) != NULL;) {
         struct list *link;
 

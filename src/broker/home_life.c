@@ -133,6 +133,16 @@ add_id(void *arg, uint64_t id)
     ids->at[ids->n++] = id;
 }
 
+bool
+home_has_lease(const struct queue_description *queue)
+{
+    struct field expires;
+
+    return table_find(view_of(queue->arguments, queue->arguments_len), VIEW_LIT("x-expires"),
+                      &expires) ||
+           table_find(view_of(queue->policy, queue->policy_len), VIEW_LIT("expires"), &expires);
+}
+
 /* A queue is made when it is first spoken to, but a lease runs without that. */
 void
 home_start_leases(struct home *home)
@@ -142,29 +152,52 @@ home_start_leases(struct home *home)
     topology_each_durable_queue(home->topology, add_id, &ids);
     for (size_t i = 0; i < ids.n; i++) {
         struct queue_description found;
-        struct field expires;
 
         if (!topology_queue_describe(home->topology, ids.at[i], &found))
             continue;
         if (topology_worker_of(home->topology, found.ref.shard) == home->post->index &&
-            table_find(view_of(found.arguments, found.arguments_len), VIEW_LIT("x-expires"),
-                       &expires))
+            home_has_lease(&found))
             home_queue(home, ids.at[i]);
         queue_description_fini(&found);
     }
     free(ids.at);
 }
 
+/* Its dead letters tell it. */
+static void
+remember_name(struct queue *queue, const struct queue_description *from)
+{
+    if (!queue->settings.rules.has_dead_letter_exchange || queue->name != NULL)
+        return;
+    queue->vhost = from->vhost;
+    queue->name = view_dup(view_of(from->name, from->name_len));
+    queue->name_len = from->name_len;
+}
+
 void
 home_queue_begin(struct home *home, struct queue *queue, const struct queue_description *from)
 {
     queue->timer = (struct worker_timer){.fire = on_timer, .arg = queue};
-    if (queue->settings.rules.has_dead_letter_exchange) {
-        queue->vhost = from->vhost;
-        queue->name = view_dup(view_of(from->name, from->name_len));
-        queue->name_len = from->name_len;
-    }
+    remember_name(queue, from);
     home_queue_used(home, queue);
+}
+
+void
+home_queue_ruled(struct home *home, struct queue *queue, const struct queue_description *from)
+{
+    struct queue_rules rules;
+    bool is_other_lease;
+
+    queue_rules_init(&rules, view_of(from->arguments, from->arguments_len),
+                     view_of(from->policy, from->policy_len));
+    is_other_lease = rules.lease_ms != queue->settings.rules.lease_ms;
+    letters_send(home); /* those who died under the old rules go where these said */
+    queue_take_rules(queue, &rules);
+    remember_name(queue, from);
+    if (is_other_lease)
+        home_queue_used(home, queue);
+    queue_tidy(queue);
+    store_look_at_queue(home, queue);
 }
 
 void

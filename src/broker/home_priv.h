@@ -68,11 +68,22 @@ struct streams {
     size_t n_waits, waits_size;
 };
 
+/* Whose queues are to look at their policies again, and those of them whose turn it is, from `at`
+ * on (home_policy.c). */
+struct policing {
+    struct vhost **vhosts;
+    size_t n_vhosts;
+    uint64_t *ids;
+    size_t n, size, at;
+    struct worker_task task;
+};
+
 struct home {
     struct post *post;
     struct topology *topology;
     uint64_t wall_offset_ms; /* what the worker's clock lacks */
     struct letters letters;
+    struct policing policing;
     struct idmap queues;    /* by id */
     struct idmap consumers; /* by id: those attached to a queue here */
     struct streams streams;
@@ -143,9 +154,16 @@ void life_died(void *home, struct queue *queue, uint64_t seq, enum death why,
                struct message *message);
 void home_queue_begin(struct home *home, struct queue *queue, const struct queue_description *from);
 void home_queue_finish(struct queue *queue);
+/* What policies say of it may have changed. */
+void home_queue_ruled(struct home *home, struct queue *queue, const struct queue_description *from);
+bool home_has_lease(const struct queue_description *queue);
 void home_queue_used(struct home *home, struct queue *queue); /* renews its lease */
 void home_start_leases(struct home *home);
 bool home_date(struct home *home, struct publish *publish, const struct queue *queue);
+
+/* home_policy.c */
+void home_policies_init(struct home *home);
+void home_policies_fini(struct home *home);
 
 /* home_letters.c */
 void letters_init(struct home *home);
@@ -164,6 +182,9 @@ void streams_stop(struct home *home);
 void streams_fini(struct home *home);
 void streams_committed(struct home *home); /* home->committed has grown */
 void streams_make(struct home *home, const struct queue_description *description);
+/* What policies say of it may have changed: how much it keeps follows at once; what its segments are
+ * like, when it is made again. */
+void streams_ruled(struct home *home, const struct queue_description *description);
 void streams_end(struct home *home, struct stream_queue *stream); /* it is out of the topology */
 /* Appends to the stream, if it is there. False: it refuses. What was appended to is remembered
  * for streams_confirm, which has to follow, once a publish. */

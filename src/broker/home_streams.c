@@ -288,11 +288,25 @@ streams_make(struct home *home, const struct queue_description *description)
 
     if (home->journal == NULL)
         return; /* there is no store */
-    stream_rules_init(&settings.rules, view_of(description->arguments, description->arguments_len));
+    stream_rules_init(&settings.rules, view_of(description->arguments, description->arguments_len),
+                      view_of(description->policy, description->policy_len));
     stream = stream_queue_new(&settings, &stream_ops, home);
     if (stream->ticket > home->committed)
         list_append(&streams->uncommitted, &stream->uncommitted);
     idmap_add(&streams->all, stream->id, stream);
+}
+
+void
+streams_ruled(struct home *home, const struct queue_description *description)
+{
+    struct stream_queue *stream = idmap_find(&home->streams.all, description->ref.id);
+    struct stream_rules rules;
+
+    if (stream == NULL)
+        return; /* it will ask when it is made */
+    stream_rules_init(&rules, view_of(description->arguments, description->arguments_len),
+                      view_of(description->policy, description->policy_len));
+    stream_log_set_limits(stream->log, rules.max_bytes, rules.max_age_ms);
 }
 
 static void

@@ -26,8 +26,8 @@ enum check {
  * In the order in which they are checked. `too_big` is RabbitMQ's word for what is above max.
  * `wrong`: what it says of a wrong choice, with quotes where it answers a string.
  *
- * x-delivery-limit, x-max-priority and x-consumer-timeout are RabbitMQ's for some types only; here
- * every queue that is not a stream may have them.
+ * x-delivery-limit is RabbitMQ's for quorum queues only; here every queue that is not a stream may
+ * have one.
  */
 /* clang-format off */
 #define ARGUMENTS(A) \
@@ -42,7 +42,7 @@ enum check {
     A("x-max-length-bytes",              C|Q|S,    COUNT,       INT64_MAX,     NULL,                NULL, NULL) \
     A("x-max-in-memory-length",          Q,        COUNT,       INT64_MAX,     NULL,                NULL, NULL) \
     A("x-max-in-memory-bytes",           Q,        COUNT,       INT64_MAX,     NULL,                NULL, NULL) \
-    A("x-max-priority",                  C|Q,      COUNT,       255,           "max_value_exceeded", NULL, NULL) \
+    A("x-max-priority",                  C,        COUNT,       255,           "max_value_exceeded", NULL, NULL) \
     A("x-overflow",                      C|Q,      CHOICE,      0,             NULL,                "drop-head reject-publish reject-publish-dlx", "invalid_overflow") \
     A("x-queue-mode",                    C,        CHOICE,      0,             NULL,                "default lazy", "\"unsupported queue mode '" VIEW_FMT "'\"") \
     A("x-queue-version",                 C,        VERSION,     0,             NULL,                NULL, NULL) \

@@ -12,8 +12,8 @@
 
 enum { DEATHS_A_TURN = 1024 };
 
-void
-life_init(struct queue *queue)
+static void
+look_at_rules(struct queue *queue)
 {
     struct queue_life *life = &queue->life;
     const struct queue_rules *rules = &queue->settings.rules;
@@ -22,6 +22,24 @@ life_init(struct queue *queue)
     life->drops_head = limited && rules->overflow == OVERFLOW_DROP_HEAD;
     life->refuses = limited && rules->overflow != OVERFLOW_DROP_HEAD;
     life->rules_publish = life->refuses || rules->ttl_ms != RULE_NONE || queue->settings.delays;
+}
+
+void
+queue_take_rules(struct queue *queue, struct queue_rules *rules)
+{
+    queue_rules_fini(&queue->settings.rules);
+    queue->settings.rules = *rules;
+    *rules = queue_rules_none;
+    look_at_rules(queue);
+    queue->loans.is_lending |= queue->settings.rules.consumer_timeout_ms != RULE_NONE;
+}
+
+void
+life_init(struct queue *queue)
+{
+    struct queue_life *life = &queue->life;
+
+    look_at_rules(queue);
     life->wake_ms = UINT64_MAX;
     idmap_init(&life->failures);
     buf_init(&life->scratch, SIZE_MAX / 2);
@@ -158,13 +176,15 @@ is_over(const struct queue *queue)
     return load.ready > rules->max_length || load.bytes > rules->max_bytes;
 }
 
-static void
+/* False: there is more to drop, another time. */
+static bool
 trim(struct queue *queue)
 {
     struct settled_run run = {0};
     struct backlog *at = NULL;
+    unsigned left = DEATHS_A_TURN;
 
-    while (is_over(queue)) {
+    for (; left > 0 && is_over(queue); left--) {
         struct backlog *backlog = queue_last_level(queue);
         uint64_t seq = backlog != NULL ? backlog_head(backlog) : 0;
 
@@ -177,6 +197,7 @@ trim(struct queue *queue)
     }
     if (at != NULL)
         backlog_end_run(at, &run);
+    return left > 0;
 }
 
 /* --- expiry ---------------------------------------------------------------------------- */
@@ -326,33 +347,42 @@ look_at_restored(void *arg, struct backlog *backlog)
 void
 life_restored(struct queue *queue)
 {
-    if (queue->settings.delays)
+    if (queue->settings.delays) {
         life_wake_by(queue, 0);
-    else
-        queue_each_level(queue, look_at_restored, queue);
+        return;
+    }
+    queue_each_level(queue, look_at_restored, queue);
+    if (queue->life.drops_head && is_over(queue)) /* a policy came while it was not there */
+        life_wake_by(queue, queue->ops->now_ms(queue->ops_arg));
+}
+
+static void
+tidy_dated(struct queue *queue)
+{
+    uint64_t now_ms = queue->ops->now_ms(queue->ops_arg);
+
+    queue->life.wake_ms = UINT64_MAX;
+    expire(queue, now_ms);
+    queue_each_level(queue, look_at_middle, &now_ms);
+    if (queue->life.expiry.n > 0)
+        life_wake_by(queue, expiry_next_ms(&queue->life.expiry));
+    loans_wish(queue);
 }
 
 void
 queue_tidy(struct queue *queue)
 {
-    struct queue_life *life = &queue->life;
-    uint64_t now_ms;
+    bool has_trimmed;
 
     if (queue->settings.delays) {
         delay_tidy(queue);
         return;
     }
-    if (life->drops_head)
-        trim(queue);
-    if (!life->is_dated)
-        return;
-    now_ms = queue->ops->now_ms(queue->ops_arg);
-    life->wake_ms = UINT64_MAX;
-    expire(queue, now_ms);
-    queue_each_level(queue, look_at_middle, &now_ms);
-    if (life->expiry.n > 0)
-        life_wake_by(queue, expiry_next_ms(&life->expiry));
-    loans_wish(queue);
+    has_trimmed = !queue->life.drops_head || trim(queue);
+    if (queue->life.is_dated)
+        tidy_dated(queue);
+    if (!has_trimmed)
+        life_wake_by(queue, queue->ops->now_ms(queue->ops_arg));
 }
 
 void

@@ -13,34 +13,73 @@ const struct queue_rules queue_rules_none = {
     .consumer_timeout_ms = RULE_NONE,
 };
 
+/* Where a rule may come from. The name with x- in front is the argument's, without it the
+ * policies'. */
+struct sources {
+    struct view arguments, policy;
+};
+
+enum { X_LEN = 2 };
+
+static struct view
+without_x(struct view name)
+{
+    return view_of(name.at + X_LEN, name.len - X_LEN);
+}
+
 /* A negative number is no rule: x-delivery-limit may be one. */
 static uint64_t
-number(struct view arguments, struct view name)
+number(struct view table, struct view name)
 {
     struct field field;
 
-    return table_find(arguments, name, &field) && field_is_integer(&field) && field.integer >= 0
+    return table_find(table, name, &field) && field_is_integer(&field) && field.integer >= 0
                ? (uint64_t)field.integer
                : RULE_NONE;
 }
 
+static uint64_t
+lower(const struct sources *from, struct view name)
+{
+    uint64_t a = number(from->arguments, name), b = number(from->policy, without_x(name));
+
+    return a < b ? a : b;
+}
+
 static bool
-string(struct view arguments, struct view name, struct view *out)
+string(struct view table, struct view name, struct view *out)
 {
     struct field field;
 
-    if (!table_find(arguments, name, &field) || field.type != FIELD_LONGSTR)
+    if (!table_find(table, name, &field) || field.type != FIELD_LONGSTR)
         return false;
     *out = field.bytes;
     return true;
 }
 
-static enum overflow
-overflow_of(struct view arguments)
+/* The argument, or else the policies'. */
+static bool
+either(const struct sources *from, struct view name, struct view *out)
 {
-    struct view word;
+    return string(from->arguments, name, out) || string(from->policy, without_x(name), out);
+}
 
-    if (!string(arguments, VIEW_LIT("x-overflow"), &word))
+static bool
+is_quorum(struct view arguments)
+{
+    struct view type;
+
+    return string(arguments, VIEW_LIT("x-queue-type"), &type) &&
+           view_equal(type, VIEW_LIT("quorum"));
+}
+
+static enum overflow
+overflow_of(const struct sources *from)
+{
+    struct view name = VIEW_LIT("x-overflow"), word;
+
+    if (!(is_quorum(from->arguments) && string(from->policy, without_x(name), &word)) &&
+        !either(from, name, &word))
         return OVERFLOW_DROP_HEAD;
     if (view_equal(word, VIEW_LIT("reject-publish")))
         return OVERFLOW_REJECT;
@@ -49,34 +88,42 @@ overflow_of(struct view arguments)
     return OVERFLOW_DROP_HEAD;
 }
 
-void
-queue_rules_init(struct queue_rules *rules, struct view arguments)
+static void
+take_dead_letters(struct queue_rules *rules, const struct sources *from)
 {
-    struct field active;
     struct view text;
 
-    *rules = queue_rules_none;
-    if (arguments.len == 0)
-        return;
-    rules->ttl_ms = number(arguments, VIEW_LIT("x-message-ttl"));
-    rules->lease_ms = number(arguments, VIEW_LIT("x-expires"));
-    rules->max_length = number(arguments, VIEW_LIT("x-max-length"));
-    rules->max_bytes = number(arguments, VIEW_LIT("x-max-length-bytes"));
-    rules->overflow = overflow_of(arguments);
-    rules->delivery_limit = number(arguments, VIEW_LIT("x-delivery-limit"));
-    rules->consumer_timeout_ms = number(arguments, VIEW_LIT("x-consumer-timeout"));
-    rules->single_active = table_find(arguments, VIEW_LIT("x-single-active-consumer"), &active) &&
-                           active.type == FIELD_BOOL && active.integer != 0;
-    if (string(arguments, VIEW_LIT("x-dead-letter-exchange"), &text)) {
+    if (either(from, VIEW_LIT("x-dead-letter-exchange"), &text)) {
         rules->has_dead_letter_exchange = true;
         rules->dead_letter_exchange = view_dup(text);
         rules->dead_letter_exchange_len = text.len;
     }
-    if (string(arguments, VIEW_LIT("x-dead-letter-routing-key"), &text)) {
+    if (either(from, VIEW_LIT("x-dead-letter-routing-key"), &text)) {
         rules->has_dead_letter_key = true;
         rules->dead_letter_key = view_dup(text);
         rules->dead_letter_key_len = text.len;
     }
+}
+
+void
+queue_rules_init(struct queue_rules *rules, struct view arguments, struct view policy)
+{
+    const struct sources from = {arguments, policy};
+    struct field active;
+
+    *rules = queue_rules_none;
+    if (arguments.len == 0 && policy.len == 0)
+        return;
+    rules->ttl_ms = lower(&from, VIEW_LIT("x-message-ttl"));
+    rules->lease_ms = lower(&from, VIEW_LIT("x-expires"));
+    rules->max_length = lower(&from, VIEW_LIT("x-max-length"));
+    rules->max_bytes = lower(&from, VIEW_LIT("x-max-length-bytes"));
+    rules->overflow = overflow_of(&from);
+    rules->delivery_limit = lower(&from, VIEW_LIT("x-delivery-limit"));
+    rules->consumer_timeout_ms = lower(&from, VIEW_LIT("x-consumer-timeout"));
+    rules->single_active = table_find(arguments, VIEW_LIT("x-single-active-consumer"), &active) &&
+                           active.type == FIELD_BOOL && active.integer != 0;
+    take_dead_letters(rules, &from);
 }
 
 void

@@ -49,28 +49,37 @@ stream_age_parse(struct view text, uint64_t *out_ms)
 
 /* --- a declare's --------------------------------------------------------------------------- */
 
+/* The policy's, or else the argument's; name: the argument's. */
+static bool
+find_rule(struct view arguments, struct view policy, struct view name, struct field *out)
+{
+    return table_find(policy, view_of(name.at + 2, name.len - 2), out) ||
+           table_find(arguments, name, out);
+}
+
 static uint64_t
-number(struct view arguments, struct view name)
+number(struct view arguments, struct view policy, struct view name)
 {
     struct field field;
 
-    return table_find(arguments, name, &field) && field_is_integer(&field) && field.integer > 0
+    return find_rule(arguments, policy, name, &field) && field_is_integer(&field) &&
+                   field.integer > 0
                ? (uint64_t)field.integer
                : 0;
 }
 
 void
-stream_rules_init(struct stream_rules *rules, struct view arguments)
+stream_rules_init(struct stream_rules *rules, struct view arguments, struct view policy)
 {
+    uint64_t filter = number(arguments, policy, VIEW_LIT("x-stream-filter-size-bytes"));
     struct field age;
-    uint64_t filter = number(arguments, VIEW_LIT("x-stream-filter-size-bytes"));
 
     *rules = (struct stream_rules){
-        .max_bytes = number(arguments, VIEW_LIT("x-max-length-bytes")),
-        .segment_bytes = number(arguments, VIEW_LIT("x-stream-max-segment-size-bytes")),
+        .max_bytes = number(arguments, policy, VIEW_LIT("x-max-length-bytes")),
+        .segment_bytes = number(arguments, policy, VIEW_LIT("x-stream-max-segment-size-bytes")),
         .filter_bytes = filter <= STREAM_FILTER_MAX ? (uint8_t)filter : STREAM_FILTER_MAX,
     };
-    if (table_find(arguments, VIEW_LIT("x-max-age"), &age) && age.type == FIELD_LONGSTR)
+    if (find_rule(arguments, policy, VIEW_LIT("x-max-age"), &age) && age.type == FIELD_LONGSTR)
         stream_age_parse(age.bytes, &rules->max_age_ms);
 }
 

@@ -3,6 +3,7 @@
 #include <assert.h>
 
 #include "exchange_priv.h"
+#include "policy_priv.h"
 
 /* --- making and freeing -------------------------------------------------------------------- */
 
@@ -29,6 +30,7 @@ vhost_make(struct topology *topology, uint32_t id, struct view name)
     map_init(&vhost->exchanges);
     map_init(&vhost->queues);
     map_init(&vhost->bindings);
+    policies_init(vhost);
     memcpy(vhost->name, name.at, name.len);
     map_add(&topology->vhosts, &vhost->node, view_of(vhost->name, name.len));
     return vhost;
@@ -82,12 +84,14 @@ free_vhost(struct vhost *vhost)
         struct exchange *exchange = container_of(at, struct exchange, node);
 
         exchange->acts_as->fini(exchange);
+        free(exchange->policy_alternate);
         free(exchange);
     }
     map_each_safe(at, &vhost->queues) free(container_of(at, struct queue_entry, node));
     map_fini(&vhost->bindings);
     map_fini(&vhost->exchanges);
     map_fini(&vhost->queues);
+    policies_fini(vhost);
     free(vhost);
 }
 

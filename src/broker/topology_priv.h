@@ -21,6 +21,7 @@
 
 struct binding;
 struct exchange;
+struct policy_spec;
 
 struct topology {
     pthread_rwlock_t lock;
@@ -35,6 +36,12 @@ struct topology {
     void *queue_gone_arg;
     struct topology_counts counts;
     struct limits *limits;
+
+    bool merges_policies;
+    struct {
+        void (*changed)(void *arg, struct vhost *vhost);
+        void *arg;
+    } policies; /* who listens */
 
     struct metadata *metadata; /* NULL: nothing is durable */
     uint64_t last_ticket;
@@ -54,6 +61,7 @@ struct vhost {
     struct map exchanges, queues; /* by name */
     struct map bindings;          /* by what makes two bindings the same one: see binding.c */
     struct exchange *nameless;    /* the default exchange */
+    struct list policies;         /* highest priority first */
     char name[];
 };
 
@@ -129,6 +137,8 @@ uint64_t durable_add_queue(const struct queue_entry *queue);
 uint64_t durable_remove_queue(const struct queue_entry *queue);
 uint64_t durable_add_binding(const struct binding *binding);
 uint64_t durable_remove_binding(const struct binding *binding);
+uint64_t durable_add_policy(struct vhost *vhost, const struct policy_spec *spec);
+uint64_t durable_remove_policy(struct vhost *vhost, bool is_operator, struct view name);
 
 /* What a removal has to wait for, that began when topology.last_ticket was `before`: it may take
  * durable things with it, whether what it removes is durable or not. */
@@ -144,6 +154,9 @@ bool exchange_restore(struct vhost *vhost, const struct metadata_exchange *row,
 bool queue_entry_restore(struct vhost *vhost, const struct metadata_queue *row, struct err *err);
 bool binding_restore(const struct binding *ends, const struct metadata_binding *row,
                      struct err *err);
+
+/* Write lock held: what policies say of the vhost's exchanges may have changed. */
+void exchanges_take_policies(struct vhost *vhost);
 
 /* Write lock held: takes the queue out of the topology, its id's place included. */
 void queue_entry_remove(struct queue_entry *queue);

@@ -3,6 +3,7 @@
 #include <assert.h>
 
 #include "exchange_priv.h"
+#include "policy_priv.h"
 
 static struct vhost *
 find(const struct topology *topology, struct view name)
@@ -126,6 +127,7 @@ topology_delete_vhost(struct topology *topology, struct view name, struct queue_
     if (vhost != NULL) {
         remove_queues(vhost, out_queues, out_n);
         remove_exchanges(vhost);
+        policies_fini(vhost);
         durable_remove_vhost(topology, vhost->id);
         map_remove(&topology->vhosts, &vhost->node);
         list_append(&topology->former_vhosts, &vhost->former);

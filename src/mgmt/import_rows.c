@@ -1,5 +1,6 @@
 /* What becomes a row of the metadata: vhosts, users and their permissions, policies, parameters. */
 #include "import_priv.h"
+#include "lepus/broker/policy.h"
 
 /* --- vhosts and users -------------------------------------------------------------------- */
 
@@ -266,29 +267,49 @@ take_definition(struct import *in, const json_t *object)
     return text;
 }
 
+/* RabbitMQ would not take these: the rest of the policy holds all the same. */
+static void
+warn_unknown_keys(struct import *in, const char *text, bool is_operator)
+{
+    json_error_t ignored;
+    json_t *definition = json_of_text(view_str(text), &ignored), *value;
+    const char *name;
+    size_t n;
+
+    json_object_keylen_foreach(definition, name, n, value)
+    {
+        if (!policy_knows_key(view_of(name, n), is_operator))
+            say(in, DEFINITIONS_WARNING, "definition: '%.*s' is no setting of %s: kept, unused",
+                (int)n, name, is_operator ? "operator policies" : "policies");
+    }
+    json_decref(definition);
+}
+
 /* What may be inside a "policy", whose members stand in `object`. */
 static void
-put_policy(struct import *in, const json_t *object, uint64_t vhost, struct view name,
+put_policy(struct import *in, const json_t *object, struct vhost *vhost, struct view name,
            bool is_operator)
 {
     static const char *const things[] = {"all",           "queues",  "exchanges", "classic_queues",
                                          "quorum_queues", "streams", NULL};
-    struct metadata_policy row = {
-        .vhost = vhost,
-        .is_operator = is_operator,
+    struct policy_spec spec = {
         .name = name,
+        .is_operator = is_operator,
         .pattern = take_text(in, object, "pattern", NULL),
         .apply_to = take_text(in, object, "apply-to", "all"),
         .priority = take_number(in, object, "priority", 0),
     };
     char *text = take_definition(in, object);
+    struct err err;
 
-    if (!is_one_of((const char *)row.apply_to.at, row.apply_to.len, things))
+    if (!is_one_of((const char *)spec.apply_to.at, spec.apply_to.len, things))
         say_unlike(in, "apply-to", "all, queues, exchanges or a kind of queues",
                    json_object_get(object, "apply-to"));
     if (text != NULL && !in->is_bad) {
-        row.definition = view_str(text);
-        metadata_put_policy(in->definitions->metadata, &row);
+        spec.definition = view_str(text);
+        warn_unknown_keys(in, text, is_operator);
+        if (!policy_put(vhost, &spec, POLICY_KEEPS_UNKNOWN, NULL, &err))
+            say(in, DEFINITIONS_ERROR, "%s", err.text);
     }
     free(text);
 }
@@ -299,13 +320,13 @@ take_policy(struct import *in, const json_t *object)
     warn_others(in, object,
                 (const char *const[]){"vhost", "name", "pattern", "apply-to", "priority",
                                       "definition", NULL});
-    put_policy(in, object, id_of(find_vhost(in, object)), take_name(in, object, "name", NULL),
-               false);
+    put_policy(in, object, find_vhost(in, object), take_name(in, object, "name", NULL), false);
 }
 
 /* A policy in the dress of a parameter. */
 static void
-take_policy_parameter(struct import *in, const json_t *object, const struct metadata_parameter *row)
+take_policy_parameter(struct import *in, const json_t *object, struct vhost *vhost,
+                      const struct metadata_parameter *row)
 {
     const json_t *value = json_object_get(object, "value");
     size_t before;
@@ -317,7 +338,7 @@ take_policy_parameter(struct import *in, const json_t *object, const struct meta
     before = json_path_enter(&in->path, "value", strlen("value"));
     warn_others(in, value,
                 (const char *const[]){"pattern", "apply-to", "priority", "definition", NULL});
-    put_policy(in, value, row->vhost, row->name,
+    put_policy(in, value, vhost, row->name,
                view_equal(row->component, VIEW_LIT("operator_policy")));
     json_path_leave(&in->path, before);
 }
@@ -325,8 +346,9 @@ take_policy_parameter(struct import *in, const json_t *object, const struct meta
 void
 take_parameter(struct import *in, const json_t *object)
 {
+    struct vhost *vhost = find_vhost(in, object);
     struct metadata_parameter row = {
-        .vhost = id_of(find_vhost(in, object)),
+        .vhost = id_of(vhost),
         .component = take_text(in, object, "component", NULL),
         .name = take_text(in, object, "name", NULL),
     };
@@ -335,7 +357,7 @@ take_parameter(struct import *in, const json_t *object)
     warn_others(in, object, (const char *const[]){"vhost", "component", "name", "value", NULL});
     if (view_equal(row.component, VIEW_LIT("operator_policy")) ||
         view_equal(row.component, VIEW_LIT("policy"))) {
-        take_policy_parameter(in, object, &row);
+        take_policy_parameter(in, object, vhost, &row);
         return;
     }
     if (view_equal(row.component, VIEW_LIT(VHOST_LIMITS)))

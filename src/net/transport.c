@@ -27,6 +27,7 @@
 #include "lepus/base/clock.h"
 #include "lepus/base/mem.h"
 #include "output_priv.h"
+#include "proxy_priv.h"
 #include "tls_priv.h"
 #include "worker_priv.h"
 
@@ -76,6 +77,7 @@ struct transport {
     bool was_full, owes_drained;
     bool has_ended; /* the peer, while we were finishing */
     bool is_loopback;
+    bool awaits_proxy, has_bad_proxy;
     struct event readable, writable;
     struct worker_task again, flush;
     struct worker_timer linger;
@@ -438,6 +440,85 @@ queue_handshake(struct transport *t)
     worker_schedule(worker, WORKER_AGAIN, &worker->handshake);
 }
 
+/* --- the PROXY header -------------------------------------------------------------------- */
+
+static void
+set_peer(struct transport *t, const struct sockaddr_storage *address)
+{
+    char text[ADDRESS_SIZE];
+
+    address_print(address, text);
+    free(t->peer);
+    t->peer = view_dup(view_str(text));
+    t->is_loopback = t->is_loopback && address_is_loopback(address);
+}
+
+static bool
+has_hung_up(const struct transport *t)
+{
+    struct pollfd ends = {.fd = t->fd, .events = POLLRDHUP};
+
+    return poll(&ends, 1, 0) == 1 && (ends.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+}
+
+/* The header is looked at where it stands, in the socket, and taken out when it is whole: what is
+ * behind it is for TLS. Until then the socket is to be readable only when more of it is there. */
+static void
+await_more_of_proxy(struct transport *t, size_t size)
+{
+    int least = (int)size;
+
+    if (has_hung_up(t))
+        end(t, "peer closed");
+    else
+        setsockopt(t->fd, SOL_SOCKET, SO_RCVLOWAT, &least, sizeof(least));
+}
+
+static bool
+take_proxy(struct transport *t, const struct proxy_header *header, size_t size)
+{
+    uint8_t octets[PROXY_MAX];
+    int least = 1;
+
+    if (recv(t->fd, octets, size, 0) != (ssize_t)size) {
+        end(t, "peer closed");
+        return false;
+    }
+    setsockopt(t->fd, SOL_SOCKET, SO_RCVLOWAT, &least, sizeof(least));
+    t->awaits_proxy = false;
+    if (header->has_peer)
+        set_peer(t, &header->peer);
+    return true;
+}
+
+/* Whether it is there, and done with. */
+static bool
+read_proxy(struct transport *t)
+{
+    struct proxy_header header;
+    uint8_t octets[PROXY_MAX];
+    size_t size = 0;
+    ssize_t n = recv(t->fd, octets, sizeof(octets), MSG_PEEK);
+
+    if (n <= 0) {
+        if (n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR))
+            end(t, n == 0 ? "peer closed" : strerror(errno));
+        return false;
+    }
+    switch (proxy_parse(view_of(octets, (size_t)n), &header, &size)) {
+    case PROXY_PARTIAL:
+        await_more_of_proxy(t, size);
+        return false;
+    case PROXY_BAD:
+        t->has_bad_proxy = true;
+        end(t, header.why);
+        return false;
+    case PROXY_READY:
+        break;
+    }
+    return take_proxy(t, &header, size);
+}
+
 static void
 on_readable(evutil_socket_t fd, short what, void *arg)
 {
@@ -446,6 +527,8 @@ on_readable(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     worker_enter(t->worker);
+    if (t->awaits_proxy && t->state <= OPEN && !read_proxy(t))
+        return;
     if (t->state == SECURING)
         queue_handshake(t);
     else if (t->state == OPEN && t->is_paused) /* only now: most pauses are shorter than that */
@@ -774,6 +857,19 @@ transport_new_tls(struct worker *worker, int fd, struct tls_context *context,
         worker->handshake = (struct worker_task){.run = on_handshakes, .arg = worker};
     worker_timer_set(worker, &t->tls->deadline, tls_context_handshake_timeout_ms(context));
     return t;
+}
+
+void
+transport_await_proxy(struct transport *t)
+{
+    assert(worker_is_here(t->worker) && t->bytes_in == 0);
+    t->awaits_proxy = true;
+}
+
+bool
+transport_has_bad_proxy(const struct transport *t)
+{
+    return t->has_bad_proxy;
 }
 
 const char *

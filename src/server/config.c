@@ -33,6 +33,14 @@ static const struct config_key keys[] = {
      "The user that exists at first start."},
     {"broker", "default_pass", KEY_STRING, OFF(broker.default_pass), "guest", 1, 255,
      CONFIG_SECRET, NULL, NULL, "Its password."},
+    {"broker", "default_pass_file", KEY_PATH, OFF(broker.default_pass_file), "", 0, 1023, 0, NULL,
+     NULL, "A file whose first line is that password, and goes before broker.default_pass."},
+    {"broker", "user", KEY_STRING, OFF(broker.user), "", 0, 255, 0, NULL, NULL,
+     "The user to become when root starts lepusd: only the listeners are bound as root, all files "
+     "are opened, now and later, as this user."},
+    {"broker", "core_dumps", KEY_BOOL, OFF(broker.core_dumps), "yes", 0, 0, 0, NULL, NULL,
+     "Whether a crash may leave a core, which has messages and passwords in it, where the system "
+     "allows it; no: neither may other processes of the same user look into the broker."},
     {"broker", "product", KEY_STRING, OFF(broker.product), "RabbitMQ", 1, 255, 0, NULL, NULL,
      "The product that clients are told; some turn features on by this name."},
     {"broker", "version", KEY_STRING, OFF(broker.version), "3.13.7", 1, 255, 0, NULL, NULL,
@@ -44,6 +52,9 @@ static const struct config_key keys[] = {
      "A definitions.json, of RabbitMQ or from --export-definitions, imported at start and at every "
      "SIGHUP. It adds and changes, and never removes. An error in it stops a start, with nothing "
      "of it kept; at SIGHUP all that is not in error is taken."},
+    {"broker", "policy_merge", KEY_BOOL, OFF(broker.policy_merge), "no", 0, 0, CONFIG_LIVE, NULL,
+     NULL, "Whether all policies that match a name hold, key by key, the higher priority first; no: "
+     "the one of the highest priority alone, as in RabbitMQ. Operator policies likewise."},
 
     {"amqp", "listen", KEY_ADDRESSES, OFF(amqp.listen), "127.0.0.1:5672", 0, 0, 0, NULL, NULL,
      "Where AMQP is served: IPv6 in brackets, as [::1]:5672; port 0: the kernel chooses."},
@@ -70,6 +81,10 @@ static const struct config_key keys[] = {
      "RabbitMQ does."},
     {"amqp", "backlog", KEY_INTEGER, OFF(amqp.backlog), "1024", 1, 65535, 0, NULL, NULL,
      "Connections that the kernel holds until they are accepted."},
+    {"amqp", "proxy_protocol", KEY_CHOICE, OFF(amqp.proxy_protocol), "off", 0, 0, 0, "off|v2", NULL,
+     "v2: whoever connects, also for TLS, begins with a header of the PROXY protocol, version 2, "
+     "and the client's address is the one in it. Only where none but the proxy can connect: it "
+     "is believed."},
 
     {"limits", "connections", KEY_INTEGER, OFF(limits.connections), "0", 0, 10000000, CONFIG_LIVE,
      NULL, NULL, "Connections that may be open at once; 0: no limit. One more is refused with 530."},
@@ -542,6 +557,42 @@ set_defaults(struct config *config)
     }
 }
 
+/* The secret's place is in a file that fewer may read. */
+static void
+read_secret(struct loader *loader, const char *name, const char *path, char *out, size_t size)
+{
+    char line[1024] = "";
+    FILE *file = fopen(path, "re");
+    size_t n;
+
+    if (file == NULL || (fgets(line, sizeof(line), file) == NULL && ferror(file)))
+        fail(loader, name, "%s: %s", path, strerror(errno));
+    if (file != NULL)
+        fclose(file);
+    if (loader->has_failed)
+        return;
+    n = strcspn(line, "\r\n");
+    line[n] = '\0';
+    if (n == 0 || n >= size)
+        fail(loader, name, "%s: expected a first line of 1 to %zu bytes, found %s", path, size - 1,
+             n == 0 ? "none" : "more");
+    else
+        memcpy(out, line, n + 1);
+    explicit_bzero(line, sizeof(line));
+}
+
+static void
+read_secrets(struct loader *loader)
+{
+    struct config *config = &loader->config;
+
+    if (config->broker.default_pass_file[0] == '\0')
+        return;
+    memset(config->broker.default_pass, 0, sizeof(config->broker.default_pass));
+    read_secret(loader, "broker.default_pass_file", config->broker.default_pass_file,
+                config->broker.default_pass, sizeof(config->broker.default_pass));
+}
+
 /* What a default can only be at run time. */
 static void
 complete(struct config *config)
@@ -597,12 +648,15 @@ config_load(const struct config_sources *from, struct config *out, config_tell *
         load_variable(loader, *at);
     for (const char *const *at = from->options; at != NULL && *at != NULL; at++)
         load_option(loader, *at);
+    if (!loader->has_failed)
+        read_secrets(loader);
     is_good = !loader->has_failed;
     if (is_good) {
         warn_missing(loader);
         complete(&loader->config);
         *out = loader->config;
     }
+    explicit_bzero(&loader->config, sizeof(loader->config));
     free(loader);
     return is_good;
 }

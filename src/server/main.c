@@ -6,6 +6,7 @@
  */
 #include <getopt.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lepus/base/buf.h"
@@ -221,6 +222,7 @@ run(struct program *program)
         return EXIT_WRONG; /* without warnings: there are none beside errors */
     log_set(program->config.log.level, program->config.log.format);
     log_warnings(&program->warnings);
+    umask(027);               /* what the broker writes is not for everybody */
     signal(SIGPIPE, SIG_IGN); /* a peer that is gone is an error of write, not the end of us */
     server = server_new(&program->config, &err);
     if (server == NULL) {

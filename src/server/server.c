@@ -2,7 +2,8 @@
  * server: start and stop order.
  *
  *   start   data directory; metadata; topology; definitions.json; workers, each with its post,
- *           home and connections; messages that a former run left; listeners; threads; ready
+ *           home and connections; messages that a former run left; listeners, as root if need be;
+ *           privileges dropped; threads; ready
  *   stop    every connection is sent close 320 and new ones are dropped; when all have gone, or
  *           after STOP_WAIT_MS, the threads end, the metadata's writer last; then everything is
  *           freed in the reverse order
@@ -22,6 +23,7 @@
 #include "lepus/base/clock.h"
 #include "lepus/base/log.h"
 #include "lepus/base/mem.h"
+#include "privileges_priv.h"
 #include "tls_load_priv.h"
 
 enum {
@@ -45,6 +47,7 @@ take_settings(struct server *server)
     settings->version = config->broker.version;
     settings->cluster_name = config->broker.cluster_name;
     settings->lepus_version = LEPUS_VERSION;
+    settings->proxied = config->amqp.proxy_protocol == PROXY_PROTOCOL_V2;
 }
 
 static void
@@ -203,6 +206,7 @@ load_definitions(struct server *server, struct err *err)
     if (server->topology == NULL)
         return err_wrap(err, "definitions");
     server_take_limits(server);
+    policies_set_merge(server->topology, server->config.broker.policy_merge);
     topology_count(server->topology, &counts);
     log_info(NULL, "%zu exchanges, %zu queues, %zu bindings in %llu ms; term %llu",
              counts.exchanges, counts.queues, counts.bindings,
@@ -235,6 +239,7 @@ make_workers(struct server *server, struct err *err)
         post_init(&server->posts[i], worker_set_get(server->workers, i));
     if (!server_make_homes(server, err))
         return false;
+    policies_listen(server->topology, server_on_policies, server);
     for (unsigned i = 0; i < server->n_workers; i++) {
         server->amqps[i] = amqp_new(&server->posts[i], server->topology, &server->settings);
         amqp_committed(server->amqps[i], metadata_committed(server->metadata));
@@ -255,9 +260,10 @@ server_new(const struct config *config, struct err *err)
     take_settings(server);
     take_live_settings(server);
     server_raise_descriptors();
-    if (make_signals(server, err) && open_data_dir(server, err) && load_definitions(server, err) &&
-        server_make_definitions(server, err) && make_tls(server, err) &&
-        make_workers(server, err) && make_listeners(server, err))
+    if (make_signals(server, err) && privileges_lower(config, err) && open_data_dir(server, err) &&
+        load_definitions(server, err) && server_make_definitions(server, err) &&
+        make_tls(server, err) && make_workers(server, err) && privileges_raise(config, err) &&
+        make_listeners(server, err) && privileges_drop(config, err))
         return server;
     server_free(server);
     return NULL;
@@ -329,6 +335,7 @@ reload(struct server *server)
     config_take_live(&server->config, &fresh);
     take_live_settings(server);
     server_take_limits(server);
+    policies_set_merge(server->topology, server->config.broker.policy_merge);
     server_reload_homes(server);
     reload_tls(server);
     server_reload_definitions(server);

@@ -200,3 +200,33 @@ server_reload_homes(struct server *server)
         worker_call_from_outside(worker_set_get(server->workers, i), &s->call);
     }
 }
+
+struct policies_call {
+    struct worker_call call;
+    struct home *home;
+    struct vhost *vhost;
+};
+
+static void
+on_policies_call(struct worker_call *call)
+{
+    struct policies_call *p = container_of(call, struct policies_call, call);
+
+    home_apply_policies(p->home, p->vhost);
+    free(p);
+}
+
+void
+server_on_policies(void *arg, struct vhost *vhost)
+{
+    struct server *server = arg;
+
+    for (unsigned i = 0; i < server->n_workers; i++) {
+        struct policies_call *p = mem_new(struct policies_call);
+
+        p->call.run = on_policies_call;
+        p->home = server->homes[i];
+        p->vhost = vhost;
+        worker_call_from_outside(worker_set_get(server->workers, i), &p->call);
+    }
+}

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 
 #include "lepus/amqp/amqp.h"
+#include "lepus/broker/policy.h"
 #include "lepus/broker/recovery.h"
 #include "lepus/mgmt/definitions.h"
 #include "lepus/net/listener.h"
@@ -78,6 +79,8 @@ bool server_make_homes(struct server *server, struct err *err);
 bool server_start_homes(struct server *server, struct err *err);
 void server_stop_homes(struct server *server); /* after the workers */
 void server_reload_homes(struct server *server);
+/* A listener of policies: the homes take them over. */
+void server_on_policies(void *server, struct vhost *vhost);
 
 /* server_limits.c: how many descriptors there may be, before anything is opened; and what the
  * section "limits" says, once there is a topology, and again when it has changed. */

@@ -27,6 +27,7 @@ struct amqp_settings {
     const char *default_user, *default_pass;
     const char *product, *version, *cluster_name; /* in server-properties */
     const char *lepus_version;
+    bool proxied;                       /* every socket begins with a PROXY header */
     struct tls_shelf *tls;              /* for what comes to TLS listeners; NULL: there are none */
     _Atomic uint32_t frame_max;         /* 0: no limit */
     _Atomic uint32_t initial_frame_max; /* before tune-ok */

@@ -23,6 +23,15 @@ void *mem_resize(void *old, size_t size) __attribute__((returns_nonnull));
 void *mem_try(size_t size) __attribute__((malloc));
 void *mem_try_resize(void *old, size_t size);
 
+/* Of the processor's cache. */
+enum { MEM_LINE = 64 };
+
+/* Zeroed, at the border of a line, for a table that is looked into at random: a large one stands in
+ * large pages where the system has them, and takes memory only as it is written to. Aborts when
+ * memory is out. Who frees it says again how large it is; NULL is fine. */
+void *mem_table_new(size_t size) __attribute__((malloc, returns_nonnull));
+void mem_table_free(void *at, size_t size);
+
 /* The struct that holds `member` at `pointer`. */
 #define container_of(pointer, type, member)                                                        \
     ((type *)(void *)((char *)(pointer)-offsetof(type, member)))

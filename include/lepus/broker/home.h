@@ -68,6 +68,10 @@ void home_stop(struct home *home);
 /* On the worker's thread, by a call: store.sync was changed. */
 void home_set_sync(struct home *home, enum journal_sync sync, uint32_t interval_ms);
 
+/* On the worker's thread, by a call: policies of the vhost have changed. Its queues here take over
+ * what they say, from this turn on, some a turn. */
+void home_apply_policies(struct home *home, struct vhost *vhost);
+
 /* Definitions up to this ticket are safe (a metadata_committed_fn): what was published to queues
  * that were not, may be confirmed. */
 void home_committed(void *home, uint64_t ticket);

@@ -107,7 +107,7 @@ struct queue {
     struct list gets; /* basic.gets that wait for a page */
     struct worker_timer timer;
     uint64_t used_ms;    /* with x-expires: when it was last used */
-    struct vhost *vhost; /* with a dead-letter exchange: whose it is, ... */
+    struct vhost *vhost; /* once it has had a dead-letter exchange: whose it is, ... */
     char *name;          /* ... and its name, owned */
     size_t name_len;
     bool has_told_cycle;
@@ -122,6 +122,10 @@ level_seq(uint8_t level, uint64_t seq)
 
 void queue_init(struct queue *queue, const struct queue_settings *settings,
                 const struct queue_ops *ops, void *ops_arg);
+
+/* Other rules from now on, which it takes; *rules owns nothing then. Nothing happens by that yet:
+ * queue_tidy does what they ask for. Messages that are there keep their deadlines [RabbitMQ]. */
+void queue_take_rules(struct queue *queue, struct queue_rules *rules);
 
 /* Drops all messages and detaches all consumers, whose refs of unacked slots end too. With
  * `forget` its pages go as well. */

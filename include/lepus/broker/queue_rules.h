@@ -2,9 +2,10 @@
  * queue_rules: what a queue's settings say of its life: how long messages and the queue itself may
  * stay, how much it holds, where its dead go.
  *
- * The one place where effective settings are made. Today they come from the arguments of the
- * declare; what else has a say in them (policies) is to be merged in here, and nowhere else.
- * Everybody who acts on a setting reads it from a struct queue_rules.
+ * The one place where effective settings are made: of the arguments of the declare and of what
+ * policies say (policy.h). A limit is the lower of both; of all else the argument holds, but for
+ * the overflow of a quorum queue, which is the policy's [RabbitMQ]. Everybody who acts on a setting
+ * reads it from a struct queue_rules. They may change while the queue is there (queue_take_rules).
  */
 #ifndef LEPUS_BROKER_QUEUE_RULES_H
 #define LEPUS_BROKER_QUEUE_RULES_H
@@ -35,8 +36,8 @@ struct queue_rules {
     size_t dead_letter_exchange_len, dead_letter_key_len;
 };
 
-/* Of checked arguments. */
-void queue_rules_init(struct queue_rules *rules, struct view arguments);
+/* Of checked arguments, and of what policies say: a table whose names have no x-. */
+void queue_rules_init(struct queue_rules *rules, struct view arguments, struct view policy);
 void queue_rules_fini(struct queue_rules *rules);
 
 /* That say nothing, and own nothing. */

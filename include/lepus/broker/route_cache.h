@@ -23,6 +23,14 @@ const struct route *route_cache_find(struct route_cache *cache, struct vhost *vh
                                      struct view exchange, struct view routing_key,
                                      struct view properties, struct err *err);
 
+/* Whether there are so many keys that what is kept of one is seldom in the processor's caches:
+ * then it is worth saying beforehand which ones will be asked for. */
+bool route_cache_is_wide(const struct route_cache *cache);
+
+/* It will soon be asked for: fetches what is kept of it. Changes nothing. */
+void route_cache_expect(const struct route_cache *cache, const struct vhost *vhost,
+                        struct view exchange, struct view routing_key);
+
 /* Tests: asserts that what is kept stands where it belongs and within its bounds. */
 void route_cache_check(const struct route_cache *cache);
 

@@ -41,8 +41,9 @@ struct stream_rules {
     uint8_t filter_bytes;
 };
 
-/* Of checked arguments of a declare. */
-void stream_rules_init(struct stream_rules *rules, struct view arguments);
+/* Of checked arguments of a declare, and of what policies say: a table whose names have no x-, and
+ * which holds where both say something [RabbitMQ]. */
+void stream_rules_init(struct stream_rules *rules, struct view arguments, struct view policy);
 
 /* What a consumer asks. Views are into the arguments. */
 struct stream_wish {

@@ -176,6 +176,8 @@ struct queue_description {
     uint64_t owner;
     uint8_t *arguments; /* a checked table's octets */
     size_t arguments_len;
+    uint8_t *policy; /* what policies say of it (policy.h), likewise */
+    size_t policy_len;
     uint64_t ticket; /* of a durable one: until that is safe, no message in it is */
     bool delays;     /* the own queue of an x-delayed-message exchange, which has that name */
 };
@@ -186,6 +188,10 @@ void queue_description_fini(struct queue_description *description);
 /* Under the read lock: each must not come back here. */
 void topology_each_durable_queue(struct topology *topology, void (*each)(void *arg, uint64_t id),
                                  void *arg);
+
+/* The same for all queues of one vhost. */
+void topology_each_queue(struct vhost *vhost,
+                         void (*each)(void *arg, const struct queue_ref *queue), void *arg);
 
 /* An exchange went, and its own queue with it. Called under the write lock: must not come back. */
 typedef void topology_queue_gone_fn(void *arg, struct queue_ref queue);

@@ -76,16 +76,25 @@ struct transport *transport_new(struct worker *worker, int fd, const struct tran
 struct transport *transport_new_tls(struct worker *worker, int fd, struct tls_context *context,
                                     const struct transport_ops *ops, void *arg);
 
+/* To be called at once: before anything else a proxy says whom it speaks for, in a header of the
+ * PROXY protocol (version 2, the only one), and that is the peer from then on. Without a good one
+ * the end comes, as `gone` tells; how long it may take is the owner's business. */
+void transport_await_proxy(struct transport *transport);
+
 const char *transport_peer(const struct transport *transport);  /* "127.0.0.1:51234", "[::1]:80" */
 const char *transport_local(const struct transport *transport); /* "127.0.0.1:5672" */
 
-/* 127.0.0.0/8 (also as ::ffff:127.0.0.1), ::1, or no IP at all. */
+/* 127.0.0.0/8 (also as ::ffff:127.0.0.1), ::1, or no IP at all. Whom a proxy speaks for is on this
+ * machine only if the proxy is, too. */
 bool transport_peer_is_loopback(const struct transport *transport);
 
 bool transport_is_tls(const struct transport *transport);
 
 /* The handshake began, and did not come to its end, or a later record could not be understood. */
 bool transport_has_failed_tls(const struct transport *transport);
+
+/* It did not begin with the PROXY header that was awaited, but with something else. */
+bool transport_has_bad_proxy(const struct transport *transport);
 
 /* "TLSv1.3 TLS_AES_128_GCM_SHA256, resumed, peer CN=a"; only with TLS. */
 void transport_describe_tls(const struct transport *transport, char *out, size_t size);

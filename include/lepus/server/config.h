@@ -51,16 +51,22 @@ struct disk_share {
     uint64_t percent;
 };
 
+enum proxy_protocol { PROXY_PROTOCOL_OFF, PROXY_PROTOCOL_V2 };
+
 struct config {
     struct {
         char data_dir[1024];
         uint32_t workers; /* 0: one per core */
         char default_user[256];
         char default_pass[256];
+        char default_pass_file[1024]; /* its first line is default_pass; empty: none */
+        char user[256];               /* whom to become; empty: nobody else */
+        bool core_dumps;
         char product[256]; /* these three: as server-properties say */
         char version[256];
         char cluster_name[256];      /* never empty after config_load */
         char load_definitions[1024]; /* empty: none */
+        bool policy_merge;
     } broker;
     struct {
         struct address_list listen;
@@ -73,6 +79,7 @@ struct config {
         uint32_t handshake_timeout_ms; /* from accept to connection.open-ok */
         uint32_t backlog;              /* of listen(2) */
         enum overdue_action consumer_timeout_action;
+        enum proxy_protocol proxy_protocol;
     } amqp;
     struct { /* 0: no limit, of each */
         uint32_t connections;

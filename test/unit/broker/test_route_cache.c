@@ -71,7 +71,6 @@ static void
 a_hit_is_the_same_route(void **state)
 {
     struct route_cache *cache = route_cache_new();
-    const struct route *one, *two;
     struct fixture f;
 
     (void)state;
@@ -81,14 +80,15 @@ a_hit_is_the_same_route(void **state)
     bind_queue(&f, "amq.fanout", "a", "");
     bind_queue(&f, "amq.fanout", "b", "");
     assert_true(is_kept(&f, cache, "amq.fanout", "k"));
-    find(&f, cache, "amq.fanout", "k", "");
-    one = find(&f, cache, "amq.fanout", "k", "");
-    find(&f, cache, "", "a", "");
-    two = find(&f, cache, "", "a", "");
-    assert_true(one != two);
-    assert_int_equal(one->count, 2);
-    assert_int_equal(two->count, 1);
-    assert_true(find(&f, cache, "amq.fanout", "k", "") == one);
+    for (size_t i = 0; i < 3; i++) {
+        assert_string_equal(found(&f, cache, "amq.fanout", "k"), "a b");
+        assert_string_equal(found(&f, cache, "amq.fanout", "k"), "a b");
+        assert_string_equal(found(&f, cache, "", "a"), "a");
+        assert_string_equal(found(&f, cache, "", "a"), "a");
+        assert_string_equal(found(&f, cache, "", "none"), "");
+        assert_string_equal(found(&f, cache, "", "none"), "");
+        assert_string_equal(found(&f, cache, "", "b"), "b");
+    }
     route_cache_check(cache);
     route_cache_free(cache);
     fixture_fini(&f);
@@ -110,6 +110,16 @@ exchange_and_key_are_not_run_together(void **state)
         assert_string_equal(found(&f, cache, "ab", "c"), "q");
         assert_string_equal(found(&f, cache, "a", "bc"), "");
         assert_string_equal(found(&f, cache, "", "abc"), "");
+    }
+    bind_queue(&f, "a", "q", "bcd");
+    for (int i = 0; i < 3; i++) { /* nor is one key taken for the one before, which begins so */
+        assert_string_equal(found(&f, cache, "a", "bcd"), "q");
+        assert_string_equal(found(&f, cache, "a", "bcd"), "q");
+        assert_string_equal(found(&f, cache, "a", "bc"), "");
+        assert_string_equal(found(&f, cache, "a", "bcd"), "q");
+        assert_string_equal(found(&f, cache, "a", "bce"), "");
+        assert_string_equal(found(&f, cache, "ab", "cd"), "q");
+        assert_string_equal(found(&f, cache, "a", "bc"), "");
     }
     route_cache_check(cache);
     route_cache_free(cache);
@@ -180,6 +190,63 @@ whatever_does_not_fit_is_found_afresh(void **state)
     fixture_fini(&f);
 }
 
+/* How many of the keys are found without asking the topology. */
+static size_t
+count_kept(struct fixture *f, struct route_cache *cache, size_t keys)
+{
+    const struct route *afresh = find(f, cache, "amq.headers", "", "");
+    char key[32];
+    size_t n = 0;
+
+    for (size_t i = 0; i < keys; i++) {
+        const struct route *route;
+
+        snprintf(key, sizeof(key), "key.%zu", i);
+        route_cache_expect(cache, f->vhost, VIEW_LIT("amq.topic"), view_str(key));
+        route = find(f, cache, "amq.topic", key, "");
+        assert_int_equal(route->count, 1 + i % 2);
+        n += route != afresh;
+        assert_int_equal(find(f, cache, "amq.topic", key, "")->count, 1 + i % 2);
+    }
+    return n;
+}
+
+/* Going round and round, which is the worst for a cache: all that it has room for is kept, and at
+ * first it has not much room. */
+static void
+many_keys_make_it_grow(void **state)
+{
+    enum { KEYS = 100000, FEW = 1000 };
+    struct route_cache *cache = route_cache_new();
+    struct fixture f;
+    char key[32];
+
+    (void)state;
+    fixture_init(&f, 4, 2);
+    queue(&f, "q");
+    queue(&f, "odd");
+    bind_queue(&f, "amq.topic", "q", "key.#");
+    bind_queue(&f, "amq.headers", "q", ""); /* whose routes are always found afresh */
+    for (size_t i = 1; i < KEYS; i += 2) {
+        snprintf(key, sizeof(key), "key.%zu", i);
+        bind_queue(&f, "amq.topic", "odd", key);
+    }
+    for (int i = 0; i < 100; i++)
+        count_kept(&f, cache, FEW);
+    assert_true(count_kept(&f, cache, FEW) > FEW * 95 / 100);
+    assert_false(route_cache_is_wide(cache));
+    for (int i = 0; i < 4; i++)
+        count_kept(&f, cache, KEYS);
+    assert_true(route_cache_is_wide(cache));
+    assert_true(count_kept(&f, cache, KEYS) > KEYS * 85 / 100);
+    route_cache_check(cache);
+    queue(&f, "another");
+    count_kept(&f, cache, FEW);
+    route_cache_check(cache);
+    route_cache_free(cache);
+    fixture_fini(&f);
+}
+
 static void
 a_route_too_large_is_found_afresh(void **state)
 {
@@ -212,6 +279,7 @@ main(void)
         cmocka_unit_test(exchange_and_key_are_not_run_together),
         cmocka_unit_test(headers_are_looked_at_each_time),
         cmocka_unit_test(whatever_does_not_fit_is_found_afresh),
+        cmocka_unit_test(many_keys_make_it_grow),
         cmocka_unit_test(a_route_too_large_is_found_afresh),
     };
 

@@ -190,6 +190,8 @@ quorum_queues_are_durable_and_named(void **state)
         {"", "d", "", "Cannot declare a server-named queue for type rabbit_quorum_queue"},
         {"q", "d", " x-queue-mode:S=lazy",
          "invalid arg 'x-queue-mode'" QUEUE_IN " of queue type rabbit_quorum_queue"},
+        {"q", "d", " x-max-priority:I=5",
+         "invalid arg 'x-max-priority'" QUEUE_IN " of queue type rabbit_quorum_queue"},
         {"q", "d", " x-dead-letter-strategy:S=foo",
          "invalid arg 'x-dead-letter-strategy'" QUEUE_IN ": invalid_dlx_strategy"},
         {"q", "d", " x-quorum-initial-group-size:I=0",
