@@ -9,6 +9,7 @@
 #define LEPUS_AMQP_PRIV_H
 
 #include "lepus/amqp/amqp.h"
+#include "lepus/auth/auth.h"
 #include "lepus/base/buf.h"
 #include "lepus/base/list.h"
 #include "lepus/base/log.h"
@@ -26,14 +27,14 @@ struct amqp {
     struct topology *topology;
     const struct amqp_settings *settings;
     struct route_cache *routes;
-    struct list all;          /* conn.in_all */
-    struct list pending;      /* conn.in_pending: not open yet, the oldest first */
+    struct list all;     /* conn.in_all */
+    struct list pending; /* conn.in_pending: not open yet, the oldest first */
     uint32_t n_pending;
     uint64_t tell_of_pending_at_ms; /* not before: that one had to make room */
-    struct idmap connections; /* id -> struct conn */
-    struct idmap channels;    /* id -> struct channel */
-    struct idmap consumers;   /* id -> struct channel_consumer */
-    uint64_t last_number;     /* of the ids given out here */
+    struct idmap connections;       /* id -> struct conn */
+    struct idmap channels;          /* id -> struct channel */
+    struct idmap consumers;         /* id -> struct channel_consumer */
+    uint64_t last_number;           /* of the ids given out here */
     struct worker_timer tick;
     struct buf scratch;           /* one method frame, or rewritten properties */
     struct buf settling;          /* deliveries taken out of a channel, to be settled */
@@ -55,6 +56,7 @@ uint64_t amqp_next_id(struct amqp *amqp);
 #define CONN_STATES(S)                                                                           \
     S(AWAIT_HEADER,    "the eight octets of the protocol header are not all here")               \
     S(AWAIT_START_OK,  "start sent")                                                             \
+    S(AWAIT_LOGIN,     "start-ok has come, and the password in it is being proven")              \
     S(AWAIT_TUNE_OK,   "the user is known, tune sent")                                           \
     S(AWAIT_OPEN,      "tuned")                                                                  \
     S(OPEN,            "channels may live here")                                                 \
@@ -77,6 +79,7 @@ enum conn_pause {
     PAUSE_OUTPUT = 4,    /* it asks for more than it reads */
     PAUSE_DEFERRED = 8,  /* a waiting channel has kept too many frames */
     PAUSE_ENDING = 16,
+    PAUSE_LOGIN = 32, /* a password is being proven */
 };
 
 struct conn {
@@ -86,9 +89,13 @@ struct conn {
     unsigned paused; /* conn_pause */
     uint64_t id;
     struct list in_all, in_pending;
-    struct vhost *vhost;       /* from OPEN on */
-    char *user;                /* from AWAIT_TUNE_OK on */
-    struct limits_place place; /* while OPEN */
+    struct vhost *vhost;        /* from OPEN on */
+    char *user;                 /* from AWAIT_TUNE_OK on */
+    uint32_t user_number;       /* and these: auth's, for this user */
+    uint64_t auth_version;      /* as of which the user is known to be there */
+    struct route_permit permit; /* from OPEN on */
+    struct access *access;      /* access.c's, or NULL */
+    struct limits_place place;  /* while OPEN */
 
     uint32_t frame_max;   /* 0: no limit; less is let pass before tune-ok */
     uint16_t channel_max; /* 0: no limit */
@@ -150,6 +157,24 @@ bool conn_handle_start_ok(struct conn *c, const struct connection_start_ok *args
 bool conn_handle_tune_ok(struct conn *c, const struct connection_tune_ok *args, struct err *err);
 bool conn_handle_open(struct conn *c, const struct connection_open *args, struct err *err);
 void amqp_write_server_properties(struct buf *to, const struct amqp_settings *settings);
+
+/* access.c: what may be done. False: 403, but 530 for a vhost and 406 for a user-id. */
+bool access_vhost(struct conn *c, const struct vhost *vhost, struct err *err);
+bool access_queue(const struct conn *c, enum auth_permission permission, struct view name,
+                  struct err *err);
+bool access_exchange(const struct conn *c, enum auth_permission permission, struct view name,
+                     struct err *err);
+bool access_declare_queue(const struct conn *c, struct view name, struct view arguments,
+                          struct err *err);
+bool access_declare_exchange(const struct conn *c, struct view name, struct view arguments,
+                             struct err *err);
+bool access_bind(const struct conn *c, const struct binding_spec *spec, struct err *err);
+/* To the exchange, by each of the keys. What was found once is known until something changes. */
+bool access_publish(struct conn *c, struct view exchange, const struct view *keys, size_t n,
+                    struct err *err);
+bool access_user_id(const struct conn *c, struct view user_id, struct err *err);
+bool access_has_user(struct conn *c); /* or has it been deleted? */
+void access_free(struct access *access);
 
 /* sasl.c: finds user and password in a response; false when it is malformed. Views borrow the
  * response. */

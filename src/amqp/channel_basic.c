@@ -49,7 +49,8 @@ channel_handle_basic_get(struct channel *ch, const union method_args *args, stru
     struct cmd_get cmd = {.head.kind = CMD_get, .channel = ch->id, .no_ack = m->no_ack};
     struct view name;
 
-    if (!channel_queue_name(ch, m->queue, &name, err))
+    if (!channel_queue_name(ch, m->queue, &name, err) ||
+        !access_queue(ch->conn, AUTH_READ, name, err))
         return false;
     if (!topology_find_queue(ch->conn->vhost, name, ch->conn->id, &found, err))
         return channel_refused(ch, &found, err);

@@ -150,6 +150,7 @@ channel_handle_basic_consume(struct channel *ch, const union method_args *args, 
     if (view_equal(m->queue, VIEW_LIT(DIRECT_NAME)))
         return consume_direct(ch, m, tag, err);
     if (!channel_queue_name(ch, m->queue, &name, err) ||
+        !access_queue(ch->conn, AUTH_READ, name, err) ||
         !read_priority(ch, m->arguments, name, &cmd.priority, err) ||
         !read_timeout(ch, m->arguments, name, &cmd, err))
         return false;

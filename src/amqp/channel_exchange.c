@@ -15,11 +15,21 @@ channel_handle_exchange_declare(struct channel *ch, const union method_args *arg
     };
     uint64_t ticket;
 
+    if (!m->passive && !access_declare_exchange(ch->conn, m->exchange, m->arguments, err))
+        return false;
     if (m->passive ? !topology_check_exchange(ch->conn->vhost, m->exchange, &ticket, err)
                    : !topology_declare_exchange(ch->conn->vhost, &spec, &ticket, err))
         return false;
     channel_answer(ch, ticket, m->nowait, METHOD_exchange_declare_ok, NULL);
     return true;
+}
+
+/* What nobody may delete is refused by the topology, with its reason. */
+static bool
+may_delete(const struct conn *c, struct view name, struct err *err)
+{
+    return name.len == 0 || view_has_prefix(name, VIEW_LIT("amq.")) ||
+           access_exchange(c, AUTH_CONFIGURE, name, err);
 }
 
 bool
@@ -28,7 +38,8 @@ channel_handle_exchange_delete(struct channel *ch, const union method_args *args
     const struct exchange_delete *m = &args->exchange_delete;
     uint64_t ticket;
 
-    if (!topology_delete_exchange(ch->conn->vhost, m->exchange, m->if_unused, &ticket, err))
+    if (!may_delete(ch->conn, m->exchange, err) ||
+        !topology_delete_exchange(ch->conn->vhost, m->exchange, m->if_unused, &ticket, err))
         return false;
     channel_answer(ch, ticket, m->nowait, METHOD_exchange_delete_ok, NULL);
     return true;
@@ -52,7 +63,8 @@ channel_handle_exchange_bind(struct channel *ch, const union method_args *args, 
     struct binding_spec spec = binding_of(&args->exchange_bind);
     uint64_t ticket;
 
-    if (!topology_bind(ch->conn->vhost, &spec, ch->conn->id, &ticket, err))
+    if (!access_bind(ch->conn, &spec, err) ||
+        !topology_bind(ch->conn->vhost, &spec, ch->conn->id, &ticket, err))
         return false;
     channel_answer(ch, ticket, args->exchange_bind.nowait, METHOD_exchange_bind_ok, NULL);
     return true;
@@ -64,7 +76,8 @@ channel_handle_exchange_unbind(struct channel *ch, const union method_args *args
     struct binding_spec spec = binding_of((const struct exchange_bind *)&args->exchange_unbind);
     uint64_t ticket;
 
-    if (!topology_unbind(ch->conn->vhost, &spec, ch->conn->id, &ticket, err))
+    if (!access_bind(ch->conn, &spec, err) ||
+        !topology_unbind(ch->conn->vhost, &spec, ch->conn->id, &ticket, err))
         return false;
     channel_answer(ch, ticket, args->exchange_unbind.nowait, METHOD_exchange_unbind_ok, NULL);
     return true;

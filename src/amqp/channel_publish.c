@@ -97,10 +97,21 @@ send_routed(struct channel *ch, const struct route *route, const struct content 
     send_to_homes(ch, route, content, begin_confirm(ch, homes));
 }
 
+/* Where a message goes, if it may. What a transaction commits was asked for when it came. */
+static const struct route *
+find_route(struct channel *ch, const struct content *content, struct err *err)
+{
+    struct conn *c = ch->conn;
+
+    return route_cache_find(c->amqp->routes, c->vhost, ch->wait == WAIT_COMMIT ? NULL : &c->permit,
+                            content->exchange, content->routing_key, content->properties, err);
+}
+
 /* --- CC and BCC ------------------------------------------------------------------------ */
 
+/* The first is the routing key. */
 struct extra_keys {
-    struct view keys[EXTRA_KEYS_MAX];
+    struct view keys[1 + EXTRA_KEYS_MAX];
     size_t n;
 };
 
@@ -118,7 +129,7 @@ add_keys(struct extra_keys *extra, struct view headers, struct view name, bool *
                        "invalid message: {unacceptable_type_in_header,\"" VIEW_FMT "\",%s}",
                        VIEW_ARG(name), field_type_name(field.type));
     for (size_t at = 0; array_next(field.bytes, &at, &key);) {
-        if (key.type != FIELD_LONGSTR || key.bytes.len > 255 || extra->n == EXTRA_KEYS_MAX)
+        if (key.type != FIELD_LONGSTR || key.bytes.len > 255 || extra->n == 1 + EXTRA_KEYS_MAX)
             return err_set(err, PRECONDITION_FAILED,
                            "invalid message: " VIEW_FMT " holds what is no routing key",
                            VIEW_ARG(name));
@@ -155,16 +166,20 @@ send_by_extra_keys(struct channel *ch, struct content *content, struct view head
     struct route route;
     bool has_cc, has_bcc, ok;
 
-    extra.n = 0;
+    extra.keys[0] = content->routing_key;
+    extra.n = 1;
     if (!add_keys(&extra, headers, VIEW_LIT("CC"), &has_cc, err) ||
         !add_keys(&extra, headers, VIEW_LIT("BCC"), &has_bcc, err))
         return false;
     *out_done = has_cc || has_bcc;
     if (!*out_done)
         return true;
+    if (ch->wait != WAIT_COMMIT &&
+        !access_publish(ch->conn, content->exchange, extra.keys, extra.n, err))
+        return false;
     route_init(&route);
-    ok = topology_route(ch->conn->vhost, content->exchange, content->routing_key, extra.keys,
-                        extra.n, content->properties, &route, err);
+    ok = topology_route(ch->conn->vhost, content->exchange, content->routing_key, extra.keys + 1,
+                        extra.n - 1, content->properties, &route, err);
     if (ok) {
         if (has_bcc)
             strip_bcc(ch->conn->amqp, content, headers);
@@ -181,12 +196,8 @@ check_user_id(struct channel *ch, const struct content *content, struct err *err
 {
     struct view user_id;
 
-    if (!props_find(content->properties, PROP_user_id, &user_id) ||
-        view_equal(user_id, view_str(ch->conn->user)))
-        return true;
-    return err_set(err, PRECONDITION_FAILED,
-                   "user_id property set to '" VIEW_FMT "' but authenticated user was '%s'",
-                   VIEW_ARG(user_id), ch->conn->user);
+    return !props_find(content->properties, PROP_user_id, &user_id) ||
+           access_user_id(ch->conn, user_id, err);
 }
 
 static bool
@@ -202,12 +213,17 @@ check_header(struct channel *ch, const struct content_header *header, struct err
                    (unsigned long long)header->body_size, (unsigned long long)most);
 }
 
+/* Whether the key is the address of a channel; then it goes there. */
 static bool
-send_to_address(struct channel *ch, const struct content *content)
+send_to_address(struct channel *ch, const struct content *content, bool *out_done, struct err *err)
 {
     uint64_t to, secret;
 
-    if (content->exchange.len > 0 || !direct_parse(content->routing_key, &to, &secret))
+    *out_done = content->exchange.len == 0 && direct_parse(content->routing_key, &to, &secret);
+    if (!*out_done)
+        return true;
+    if (ch->wait != WAIT_COMMIT &&
+        !access_publish(ch->conn, content->exchange, &content->routing_key, 1, err))
         return false;
     direct_send(ch, to, secret, content);
     begin_confirm(ch, 0);
@@ -226,10 +242,11 @@ channel_route_and_send(struct channel *ch, const struct content *content, bool m
     if (props_find(own.properties, PROP_headers, &headers) &&
         !send_by_extra_keys(ch, &own, headers, mandatory, &done, err))
         return false;
-    if (done || send_to_address(ch, &own))
+    if (!done && !send_to_address(ch, &own, &done, err))
+        return false;
+    if (done)
         return true;
-    route = route_cache_find(ch->conn->amqp->routes, ch->conn->vhost, own.exchange, own.routing_key,
-                             own.properties, err);
+    route = find_route(ch, &own, err);
     if (route == NULL)
         return false;
     send_routed(ch, route, &own, mandatory);
@@ -244,13 +261,15 @@ keep_for_commit(struct channel *ch, const struct content *content, bool mandator
     struct extra_keys extra; /* large: only its count is set up */
     bool has;
 
-    extra.n = 0;
+    extra.keys[0] = content->routing_key;
+    extra.n = 1;
     if (props_find(content->properties, PROP_headers, &headers) &&
         (!add_keys(&extra, headers, VIEW_LIT("CC"), &has, err) ||
          !add_keys(&extra, headers, VIEW_LIT("BCC"), &has, err)))
         return false;
-    if (route_cache_find(ch->conn->amqp->routes, ch->conn->vhost, content->exchange,
-                         content->routing_key, content->properties, err) == NULL)
+    if (extra.n > 1 && !access_publish(ch->conn, content->exchange, extra.keys, extra.n, err))
+        return false;
+    if (find_route(ch, content, err) == NULL)
         return false;
     return tx_publish(ch, content, mandatory, err);
 }
@@ -455,7 +474,7 @@ expect(struct conn *c, struct view input)
     exchange = rd_shortstr(&r);
     key = rd_shortstr(&r);
     if (is_publish && !r.bad)
-        route_cache_expect(c->amqp->routes, c->vhost, exchange, key);
+        route_cache_expect(c->amqp->routes, c->vhost, &c->permit, exchange, key);
     while (at < input.len && (input.at[at] == FRAME_HEADER || input.at[at] == FRAME_BODY))
         at += frame_end(view_of(input.at + at, input.len - at));
     return at;

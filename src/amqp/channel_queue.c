@@ -3,6 +3,7 @@
 #include "amqp_priv.h"
 
 #include "lepus/base/mem.h"
+#include "lepus/base/random.h"
 
 bool
 channel_queue_name(struct channel *ch, struct view name, struct view *out, struct err *err)
@@ -94,6 +95,20 @@ declare_direct_name(struct channel *ch, struct view name, bool nowait, struct er
     return true;
 }
 
+/* One that is named by the server is asked for by the name that it gets. */
+static bool
+may_declare(struct channel *ch, struct queue_spec *spec, char room[255], char generated[64],
+            struct err *err)
+{
+    spec->name = topology_clean_name(spec->name, room);
+    if (spec->name.len == 0) {
+        random_name("amq.gen-", generated);
+        spec->name = view_str(generated);
+        spec->is_generated = true;
+    }
+    return access_declare_queue(ch->conn, spec->name, spec->arguments, err);
+}
+
 bool
 channel_handle_queue_declare(struct channel *ch, const union method_args *args, struct err *err)
 {
@@ -107,6 +122,7 @@ channel_handle_queue_declare(struct channel *ch, const union method_args *args, 
         .arguments = m->arguments,
     };
     struct queue_found found = {0};
+    char room[255], generated[64];
 
     if (direct_is_name(m->queue))
         return declare_direct_name(ch, m->queue, m->nowait, err);
@@ -114,6 +130,8 @@ channel_handle_queue_declare(struct channel *ch, const union method_args *args, 
         if (!topology_find_queue(c->vhost, m->queue, c->id, &found, err))
             return channel_refused(ch, &found, err);
     } else {
+        if (!may_declare(ch, &spec, room, generated, err))
+            return false;
         switch (topology_declare_queue(c->vhost, &spec, c->id, c->amqp->post->index, &found, err)) {
         case QUEUE_FAILED:
             return channel_refused(ch, &found, err);
@@ -166,6 +184,8 @@ bind_or_unbind(struct channel *ch, struct binding_spec *spec,
         return false;
     if (!named && spec->routing_key.len == 0)
         spec->routing_key = spec->destination;
+    if (!access_bind(c, spec, err))
+        return false;
     if (verb(c->vhost, spec, c->id, out_ticket, err))
         return true;
     if (err->code == RESOURCE_LOCKED)
@@ -222,7 +242,8 @@ channel_handle_queue_purge(struct channel *ch, const union method_args *args, st
     struct queue_found found = {0};
     struct view name;
 
-    if (!channel_queue_name(ch, m->queue, &name, err))
+    if (!channel_queue_name(ch, m->queue, &name, err) ||
+        !access_queue(ch->conn, AUTH_READ, name, err))
         return false;
     if (!topology_find_queue(ch->conn->vhost, name, ch->conn->id, &found, err))
         return channel_refused(ch, &found, err);
@@ -267,7 +288,8 @@ channel_handle_queue_delete(struct channel *ch, const union method_args *args, s
     struct queue_found found = {0};
     struct view name;
 
-    if (!channel_queue_name(ch, m->queue, &name, err))
+    if (!channel_queue_name(ch, m->queue, &name, err) ||
+        !access_queue(ch->conn, AUTH_CONFIGURE, name, err))
         return false;
     if (!topology_find_queue(ch->conn->vhost, name, ch->conn->id, &found, err)) {
         if (err->code != NOT_FOUND)

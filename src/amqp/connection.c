@@ -1,11 +1,13 @@
 /*
  * connection: a peer's socket, from its protocol header to its end.
  *
- *   AWAIT_HEADER -> AWAIT_START_OK -> AWAIT_TUNE_OK -> AWAIT_OPEN -> OPEN
- *        |              `----------------+---------------'        |
- *        |                               v                        v
- *        `-> FINISHING <---------- AWAIT_CLOSE_OK <---------------'
- *                `-----> CLOSED <-----'
+ *   AWAIT_HEADER -> AWAIT_START_OK -> AWAIT_LOGIN -> AWAIT_TUNE_OK -> AWAIT_OPEN -> OPEN
+ *        |              `------------------+-----------------------------'       |
+ *        |                                 v                                     v
+ *        `-> FINISHING <------------ AWAIT_CLOSE_OK <----------------------------'
+ *                `-----> CLOSED <-------'
+ *
+ *   AWAIT_LOGIN is left out where nothing has to be waited for.
  *
  *   AWAIT_HEADER on     conn_start, when the header is ours
  *   the handshake on    connection_start.c
@@ -44,7 +46,9 @@ static const char *const state_names[] = {
 #define TO(state) (1u << CONN_##state)
 static const unsigned edges[CONN_STATE_COUNT] = {
     [CONN_AWAIT_HEADER] = TO(AWAIT_START_OK) | TO(FINISHING) | TO(AWAIT_CLOSE_OK) | TO(CLOSED),
-    [CONN_AWAIT_START_OK] = TO(AWAIT_TUNE_OK) | TO(AWAIT_CLOSE_OK) | TO(FINISHING) | TO(CLOSED),
+    [CONN_AWAIT_START_OK] =
+        TO(AWAIT_LOGIN) | TO(AWAIT_TUNE_OK) | TO(AWAIT_CLOSE_OK) | TO(FINISHING) | TO(CLOSED),
+    [CONN_AWAIT_LOGIN] = TO(AWAIT_TUNE_OK) | TO(AWAIT_CLOSE_OK) | TO(FINISHING) | TO(CLOSED),
     [CONN_AWAIT_TUNE_OK] = TO(AWAIT_OPEN) | TO(AWAIT_CLOSE_OK) | TO(FINISHING) | TO(CLOSED),
     [CONN_AWAIT_OPEN] = TO(OPEN) | TO(AWAIT_CLOSE_OK) | TO(FINISHING) | TO(CLOSED),
     [CONN_OPEN] = TO(AWAIT_CLOSE_OK) | TO(FINISHING) | TO(CLOSED),
@@ -174,6 +178,7 @@ reap(void *what)
 
     free(c->exclusive);
     free(c->user);
+    access_free(c->access);
     free(c);
 }
 
@@ -394,6 +399,7 @@ handle_method(struct conn *c, enum method method, const union method_args *args,
     case CONN_CLOSED:
         return true;
     case CONN_AWAIT_HEADER:
+    case CONN_AWAIT_LOGIN:
     case CONN_STATE_COUNT:
         break;
     }
@@ -569,6 +575,16 @@ tick_heartbeat(struct conn *c, uint64_t now)
         conn_close(c, "missed heartbeats from client");
 }
 
+/* As with RabbitMQ a user that is deleted is logged out. */
+static void
+force_off(struct conn *c)
+{
+    char text[320];
+
+    snprintf(text, sizeof(text), "user '%s' was deleted", c->user);
+    conn_force_close(c, text);
+}
+
 void
 conn_tick(struct conn *c)
 {
@@ -580,6 +596,8 @@ conn_tick(struct conn *c)
                                                         : "handshake not finished in time");
     else if ((c->paused & PAUSE_BLOCKED) != 0 && transport_is_dying(c->transport))
         conn_close(c, "the peer went while it was blocked"); /* unread, it would never be noticed */
+    else if (c->user != NULL && !access_has_user(c))
+        force_off(c);
     else
         tick_heartbeat(c, now);
 }

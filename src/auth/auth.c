@@ -136,7 +136,7 @@ find_grant(const struct user *user, uint64_t vhost)
 }
 
 static struct grant *
-get_grant(struct user *user, uint64_t vhost)
+get_grant(struct auth *auth, struct user *user, uint64_t vhost)
 {
     struct grant *grant = find_grant(user, vhost);
 
@@ -144,6 +144,8 @@ get_grant(struct user *user, uint64_t vhost)
         return grant;
     grant = mem_new(struct grant);
     grant->vhost = vhost;
+    grant->number = ++auth->last_number;
+    assert(grant->number <= INT32_MAX);
     map_init(&grant->topics);
     map_add(&user->grants, &grant->node, view_of(&grant->vhost, sizeof(grant->vhost)));
     return grant;
@@ -209,9 +211,9 @@ free_user(struct auth *auth, struct user *user)
 
 /* Takes the rules. */
 static void
-put_permission(struct user *user, uint64_t vhost, struct rule rules[3])
+put_permission(struct auth *auth, struct user *user, uint64_t vhost, struct rule rules[3])
 {
-    struct grant *grant = get_grant(user, vhost);
+    struct grant *grant = get_grant(auth, user, vhost);
 
     fini_rules(grant->rules);
     memcpy(grant->rules, rules, sizeof(grant->rules));
@@ -220,9 +222,10 @@ put_permission(struct user *user, uint64_t vhost, struct rule rules[3])
 
 /* Takes the rules. */
 static void
-put_topic(struct user *user, uint64_t vhost, struct view exchange, struct rule rules[3])
+put_topic(struct auth *auth, struct user *user, uint64_t vhost, struct view exchange,
+          struct rule rules[3])
 {
-    struct grant *grant = get_grant(user, vhost);
+    struct grant *grant = get_grant(auth, user, vhost);
     struct topic *topic = find_topic(grant, exchange);
 
     if (topic == NULL) {
@@ -299,7 +302,7 @@ load_permission(void *arg, const union metadata_row *row, struct err *err)
     if (user == NULL)
         return true;
     load_rules(rules, at->user, at->configure, at->write, at->read);
-    put_permission(user, at->vhost, rules);
+    put_permission(arg, user, at->vhost, rules);
     return true;
 }
 
@@ -314,7 +317,7 @@ load_topic_permission(void *arg, const union metadata_row *row, struct err *err)
     if (user == NULL)
         return true;
     load_rules(rules, at->user, VIEW_LIT(""), at->write, at->read);
-    put_topic(user, at->vhost, at->exchange, rules);
+    put_topic(arg, user, at->vhost, at->exchange, rules);
     return true;
 }
 
@@ -411,9 +414,6 @@ auth_put_user(struct auth *auth, const struct metadata_user *row, uint64_t *out_
     if (!password_is_known(row->hashing_algorithm))
         return err_set(err, PRECONDITION_FAILED, "unknown hashing algorithm '" VIEW_FMT "'",
                        VIEW_ARG(row->hashing_algorithm));
-    if (!password_is_hash(row->hashing_algorithm, row->password_hash))
-        return err_set(err, PRECONDITION_FAILED, "the password hash is none of " VIEW_FMT,
-                       VIEW_ARG(row->hashing_algorithm));
     write_lock(auth);
     put_user(auth, row);
     remember_that_there_were_users(auth);
@@ -461,7 +461,7 @@ auth_put_permission(struct auth *auth, const struct metadata_permission *row, ui
         fini_rules(rules);
         return no_user(err, row->user);
     }
-    put_permission(user, row->vhost, rules);
+    put_permission(auth, user, row->vhost, rules);
     if (auth->metadata != NULL)
         ticket = metadata_put_permission(auth->metadata, row);
     unlock_changed(auth);
@@ -486,7 +486,7 @@ auth_put_topic_permission(struct auth *auth, const struct metadata_topic_permiss
         fini_rules(rules);
         return no_user(err, row->user);
     }
-    put_topic(user, row->vhost, row->exchange, rules);
+    put_topic(auth, user, row->vhost, row->exchange, rules);
     if (auth->metadata != NULL)
         ticket = metadata_put_topic_permission(auth->metadata, row);
     unlock_changed(auth);
@@ -714,14 +714,20 @@ grant_of(const struct auth *auth, struct view name, uint64_t vhost)
 bool
 auth_may_enter(struct auth *auth, struct view user, uint64_t vhost)
 {
+    return auth_enter(auth, user, vhost) != 0;
+}
+
+uint32_t
+auth_enter(struct auth *auth, struct view user, uint64_t vhost)
+{
     const struct grant *grant;
-    bool may;
+    uint32_t number;
 
     auth_read_lock(auth);
     grant = grant_of(auth, user, vhost);
-    may = grant != NULL && grant->may_enter;
+    number = grant != NULL && grant->may_enter ? grant->number : 0;
     auth_unlock(auth);
-    return may;
+    return number;
 }
 
 bool

@@ -26,6 +26,7 @@ struct user {
 struct grant {
     struct map_node node; /* of user.grants; its key is vhost */
     uint64_t vhost;
+    uint32_t number;
     bool may_enter;       /* there is a permission: else only topics stand here */
     struct rule rules[3]; /* by enum auth_permission */
     struct map topics;    /* by exchange */

@@ -333,6 +333,7 @@ decide(struct auth *auth, struct auth_login *login)
 {
     struct view password = view_of(login->password, login->password_len);
     char *hash, *algorithm;
+    const char *why;
     bool is_right;
 
     if (has_failed_too_often(auth->logins, login->source))
@@ -349,9 +350,12 @@ decide(struct auth *auth, struct auth_login *login)
         keep_proof(auth, login, hash);
     else
         count_failure(auth->logins, login->source);
+    why = password_is_hash(view_str(algorithm), view_str(hash)) && hash[0] != '\0'
+              ? "wrong password"
+              : "this user has no password";
     free(hash);
     free(algorithm);
-    return is_right ? admit(login) : refuse(login, "wrong password");
+    return is_right ? admit(login) : refuse(login, why);
 }
 
 static void

@@ -210,12 +210,13 @@ topology_declare_queue(struct vhost *vhost, const struct queue_spec *spec, uint6
 
     wanted.name = name_clean(spec->name, room);
     wanted.durable = spec->durable && !spec->exclusive; /* it ends with its connection */
+    if ((wanted.name.len == 0 || spec->is_generated) &&
+        !queue_arguments_may_be_nameless(spec->arguments, err))
+        return QUEUE_FAILED;
     if (wanted.name.len == 0) {
-        if (!queue_arguments_may_be_nameless(spec->arguments, err))
-            return QUEUE_FAILED;
         generate_name(room);
         wanted.name = view_of(room, GENERATED_LEN);
-    } else if (name_is_reserved(wanted.name) && !spec->may_be_reserved) {
+    } else if (name_is_reserved(wanted.name) && !spec->may_be_reserved && !spec->is_generated) {
         err_set(err, ACCESS_REFUSED, "queue name '" VIEW_FMT "' contains reserved prefix 'amq.*'",
                 VIEW_ARG(wanted.name));
         return QUEUE_FAILED;

@@ -277,6 +277,20 @@ topology_check_exchange(struct vhost *vhost, struct view name, uint64_t *out_tic
     return exchange != NULL || err_no_exchange(err, vhost, cleaned);
 }
 
+bool
+topology_exchange_has_type(struct vhost *vhost, struct view name, struct view type)
+{
+    const struct exchange *exchange;
+    char room[NAME_MAX_LEN];
+    bool has;
+
+    topology_read_lock(vhost->topology);
+    exchange = vhost_find_exchange(vhost, name_clean(name, room));
+    has = exchange != NULL && view_equal(view_str(exchange->type->name), type);
+    topology_unlock(vhost->topology);
+    return has;
+}
+
 /* --- removing ------------------------------------------------------------------------------ */
 
 static void

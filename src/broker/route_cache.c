@@ -5,12 +5,12 @@
 #include "lepus/base/mem.h"
 
 /*
- * Sets of four entries, found by one hash of vhost, exchange and key; of the four, the hash says
- * which is looked at first, and which is taken when all are free. Of a full set any may go: by
- * turns, since keys that come round and round would never find what was used last. An entry is one
- * cache line: names that fit and a single target lie in it. What does not fit is in memory of its
- * own, counted, and limited over all entries: a hand goes round and frees other entries until there
- * is room.
+ * Sets of four entries, found by one hash of whose they are, exchange and key; of the four, the
+ * hash says which is looked at first, and which is taken when all are free. Of a full set any may
+ * go: by turns, since keys that come round and round would never find what was used last. An entry
+ * is one cache line: names that fit and a single target lie in it. What does not fit is in memory
+ * of its own, counted, and limited over all entries: a hand goes round and frees other entries
+ * until there is room.
  *
  * There are few sets at first. When as many entries as there are sets had to go for others while
  * they still held, there are too few: they are doubled, up to SETS_MAX.
@@ -37,7 +37,7 @@ struct outside {
 struct entry {
     uint64_t version; /* 0: free; a vhost's starts at 1 */
     uint32_t hash;
-    uint32_t vhost;
+    uint32_t whose; /* of a permit, or of a vhost: see whose_of */
     uint8_t exchange_len, key_len;
     bool is_outside;
     uint32_t shard;
@@ -115,7 +115,7 @@ route_cache_free(struct route_cache *cache)
 /* What is looked for. */
 struct wanted {
     uint64_t version;
-    uint32_t hash, vhost;
+    uint32_t hash, whose;
     struct view exchange, key;
 };
 
@@ -149,11 +149,11 @@ is_equal(const uint8_t *at, struct view v)
 }
 
 static inline bool
-is_of(const struct entry *entry, uint32_t vhost, struct view exchange, struct view key)
+is_of(const struct entry *entry, uint32_t whose, struct view exchange, struct view key)
 {
     const uint8_t *names;
 
-    if (entry->vhost != vhost || entry->exchange_len != exchange.len || entry->key_len != key.len ||
+    if (entry->whose != whose || entry->exchange_len != exchange.len || entry->key_len != key.len ||
         entry->version == 0)
         return false;
     names = names_of(entry);
@@ -164,18 +164,25 @@ static bool
 is_it(const struct entry *entry, const struct wanted *wanted)
 {
     return entry->hash == wanted->hash &&
-           is_of(entry, wanted->vhost, wanted->exchange, wanted->key);
+           is_of(entry, wanted->whose, wanted->exchange, wanted->key);
 }
 
 static uint32_t
-hash_of(uint32_t vhost, struct view exchange, struct view key)
+hash_of(uint32_t whose, struct view exchange, struct view key)
 {
     uint64_t hash = view_hash(key);
 
     /* The default exchange and a fixed one with many keys are the usual cases. */
     if (exchange.len > 0)
         hash = (hash ^ view_hash(exchange) >> 7) * UINT64_C(0x9E3779B97F4A7C15);
-    return (uint32_t)((hash + vhost * UINT64_C(0xD1B54A32D192ED03)) >> 32);
+    return (uint32_t)((hash + whose * UINT64_C(0xD1B54A32D192ED03)) >> 32);
+}
+
+/* Permits are told from vhosts by a bit. */
+static inline uint32_t
+whose_of(const struct vhost *vhost, const struct route_permit *permit)
+{
+    return permit != NULL ? permit->number | UINT32_C(1) << 31 : vhost_id(vhost);
 }
 
 /* The entry that is looked at in the nth place. */
@@ -230,7 +237,7 @@ fill(struct route_cache *cache, struct entry *entry, const struct wanted *wanted
 
     entry->version = wanted->version;
     entry->hash = wanted->hash;
-    entry->vhost = wanted->vhost;
+    entry->whose = wanted->whose;
     entry->exchange_len = (uint8_t)wanted->exchange.len;
     entry->key_len = (uint8_t)wanted->key.len;
     entry->is_outside = bytes > 0;
@@ -253,7 +260,7 @@ static bool
 is_outdated(const struct entry *entry, const struct wanted *wanted)
 {
     return entry->version == 0 ||
-           (entry->vhost == wanted->vhost && entry->version != wanted->version);
+           (entry->whose == wanted->whose && entry->version != wanted->version);
 }
 
 /* The place for a new entry: its own old one, a free or outdated one, one of them. */
@@ -353,10 +360,10 @@ hit(struct route_cache *cache, const struct entry *entry)
 }
 
 static const struct route *
-find(struct route_cache *cache, struct vhost *vhost, struct wanted *wanted, struct view properties,
-     struct err *err)
+find(struct route_cache *cache, struct vhost *vhost, const struct route_permit *permit,
+     struct wanted *wanted, struct view properties, struct err *err)
 {
-    wanted->hash = hash_of(wanted->vhost, wanted->exchange, wanted->key);
+    wanted->hash = hash_of(wanted->whose, wanted->exchange, wanted->key);
     for (unsigned i = 0; i < WAYS; i++) {
         const struct entry *entry = entry_at(cache, wanted->hash, i);
 
@@ -366,6 +373,8 @@ find(struct route_cache *cache, struct vhost *vhost, struct wanted *wanted, stru
             break;
         return hit(cache, entry);
     }
+    if (permit != NULL && !permit->may(permit->arg, wanted->exchange, wanted->key, err))
+        return NULL;
     return find_afresh(cache, vhost, wanted, properties, err);
 }
 
@@ -376,32 +385,33 @@ route_cache_is_wide(const struct route_cache *cache)
 }
 
 void
-route_cache_expect(const struct route_cache *cache, const struct vhost *vhost, struct view exchange,
-                   struct view routing_key)
+route_cache_expect(const struct route_cache *cache, const struct vhost *vhost,
+                   const struct route_permit *permit, struct view exchange, struct view routing_key)
 {
-    uint32_t hash = hash_of(vhost_id(vhost), exchange, routing_key);
+    uint32_t hash = hash_of(whose_of(vhost, permit), exchange, routing_key);
 
     __builtin_prefetch(entry_at(cache, hash, 0));
     __builtin_prefetch(entry_at(cache, hash, 1));
 }
 
 const struct route *
-route_cache_find(struct route_cache *cache, struct vhost *vhost, struct view exchange,
-                 struct view routing_key, struct view properties, struct err *err)
+route_cache_find(struct route_cache *cache, struct vhost *vhost, const struct route_permit *permit,
+                 struct view exchange, struct view routing_key, struct view properties,
+                 struct err *err)
 {
     const struct entry *last = cache->last;
     /* The version is read before the route is: a change in between makes the entry outdated. */
     struct wanted wanted = {
         .version = vhost_version(vhost),
-        .vhost = vhost_id(vhost),
+        .whose = whose_of(vhost, permit),
         .exchange = exchange,
         .key = routing_key,
     };
 
     if (last != NULL && last->version == wanted.version &&
-        is_of(last, wanted.vhost, exchange, routing_key))
+        is_of(last, wanted.whose, exchange, routing_key))
         return &cache->hit;
-    return find(cache, vhost, &wanted, properties, err);
+    return find(cache, vhost, permit, &wanted, properties, err);
 }
 
 void
@@ -418,7 +428,7 @@ route_cache_check(const struct route_cache *cache)
         if (entry->version == 0)
             continue;
         names = names_of(entry);
-        assert(entry->hash == hash_of(entry->vhost, view_of(names, entry->exchange_len),
+        assert(entry->hash == hash_of(entry->whose, view_of(names, entry->exchange_len),
                                       view_of(names + entry->exchange_len, entry->key_len)));
         assert((entry->hash & (cache->sets - 1)) == i / WAYS);
         if (entry->is_outside)

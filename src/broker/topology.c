@@ -146,6 +146,15 @@ topology_changed(struct vhost *vhost)
     atomic_fetch_add_explicit(&vhost->version, 1, memory_order_release);
 }
 
+void
+topology_outdate_routes(struct topology *topology)
+{
+    topology_write_lock(topology);
+    for (struct map_node *at = NULL; (at = map_next(&topology->vhosts, at)) != NULL;)
+        topology_changed(container_of(at, struct vhost, node));
+    topology_unlock(topology);
+}
+
 /* --- small questions ----------------------------------------------------------------------- */
 
 unsigned
@@ -202,6 +211,12 @@ name_clean(struct view name, char room[NAME_MAX_LEN])
         if (name.at[i] != '\r' && name.at[i] != '\n')
             room[n++] = (char)name.at[i];
     return view_of(room, n);
+}
+
+struct view
+topology_clean_name(struct view name, char room[NAME_MAX_LEN])
+{
+    return name_clean(name, room);
 }
 
 bool

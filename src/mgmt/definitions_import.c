@@ -13,50 +13,16 @@
 
 enum { PARSE_FLAGS = JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL };
 
-struct user_name {
-    struct map_node node;
-    char at[];
-};
-
-/* --- who knows the users ----------------------------------------------------------------- */
-
-bool
-definitions_has_user(const struct definitions *definitions, struct view name)
-{
-    return map_find(&definitions->users, name) != NULL;
-}
-
-void
-definitions_remember_user(struct definitions *definitions, struct view name)
-{
-    struct user_name *user;
-
-    if (definitions_has_user(definitions, name))
-        return;
-    user = mem_alloc(sizeof(struct user_name) + name.len);
-    if (name.len > 0)
-        memcpy(user->at, name.at, name.len);
-    map_add(&definitions->users, &user->node, view_of(user->at, name.len));
-}
-
-static bool
-load_user(void *arg, const union metadata_row *row, struct err *err)
-{
-    (void)err;
-    definitions_remember_user(arg, row->user.name);
-    return true;
-}
-
 struct definitions *
-definitions_new(struct topology *topology, struct metadata *metadata, struct err *err)
+definitions_new(struct topology *topology, struct auth *auth, struct metadata *metadata,
+                struct err *err)
 {
     struct definitions *definitions = mem_new(struct definitions);
 
     definitions->topology = topology;
+    definitions->auth = auth;
     definitions->metadata = metadata;
-    map_init(&definitions->users);
-    if (metadata_walk(metadata, METADATA_users, load_user, definitions, err) &&
-        definitions_apply_all(topology, metadata, err))
+    if (definitions_apply_all(topology, metadata, err))
         return definitions;
     definitions_free(definitions);
     return NULL;
@@ -65,15 +31,6 @@ definitions_new(struct topology *topology, struct metadata *metadata, struct err
 void
 definitions_free(struct definitions *definitions)
 {
-    struct map_node *at;
-
-    if (definitions == NULL)
-        return;
-    while ((at = map_next(&definitions->users, NULL)) != NULL) {
-        map_remove(&definitions->users, at);
-        free(container_of(at, struct user_name, node));
-    }
-    map_fini(&definitions->users);
     free(definitions);
 }
 

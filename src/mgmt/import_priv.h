@@ -20,8 +20,8 @@ enum {
 
 struct definitions {
     struct topology *topology;
+    struct auth *auth;
     struct metadata *metadata;
-    struct map users; /* of user_name: those that there are */
 };
 
 /* One import. */
@@ -36,11 +36,6 @@ struct import {
     bool is_bad;           /* the object in hand */
     struct buf arguments, tags, others;
 };
-
-/* --- who knows the users ----------------------------------------------------------------- */
-
-bool definitions_has_user(const struct definitions *definitions, struct view name);
-void definitions_remember_user(struct definitions *definitions, struct view name);
 
 /* --- telling ----------------------------------------------------------------------------- */
 

@@ -2,6 +2,8 @@
 #include "import_priv.h"
 #include "lepus/broker/policy.h"
 
+#include "lepus/auth/password.h"
+
 /* --- vhosts and users -------------------------------------------------------------------- */
 
 /* Of the default queue type, words for none. */
@@ -122,14 +124,12 @@ take_hash(struct import *in, const json_t *object)
 static struct view
 take_algorithm(struct import *in, const json_t *object)
 {
-    static const char *const algorithms[] = {"rabbit_password_hashing_sha256",
-                                             "rabbit_password_hashing_sha512",
-                                             "rabbit_password_hashing_md5", NULL};
     struct view name =
         take_text(in, object, "hashing_algorithm", algorithm_by_version(in->document));
 
-    if (!in->is_bad && !is_one_of((const char *)name.at, name.len, algorithms))
-        say_unlike(in, "hashing_algorithm", "rabbit_password_hashing_sha256, _sha512 or _md5",
+    if (!in->is_bad && !password_is_known(name))
+        say_unlike(in, "hashing_algorithm",
+                   "rabbit_password_hashing_sha256, _sha512, _md5 or " PASSWORD_SCRYPT,
                    json_object_get(object, "hashing_algorithm"));
     return name;
 }
@@ -164,6 +164,7 @@ take_user(struct import *in, const json_t *object)
         .hashing_algorithm = take_algorithm(in, object),
         .tags = take_tags(in, object),
     };
+    struct err err;
 
     if (json_object_get(object, "password") != NULL) /* and not repeated either */
         say_of(in, "password", "expected a password_hash instead");
@@ -176,9 +177,10 @@ take_user(struct import *in, const json_t *object)
         say_of(in, "name", "expected a name, found an empty one");
     if (in->is_bad)
         return;
-    metadata_put_user(definitions->metadata, &row);
-    definitions_apply_user(definitions->topology, &row);
-    definitions_remember_user(definitions, row.name);
+    if (auth_put_user(definitions->auth, &row, NULL, &err))
+        definitions_apply_user(definitions->topology, &row);
+    else
+        say(in, DEFINITIONS_ERROR, "%s", err.text);
 }
 
 /* The name of a user that exists. */
@@ -188,7 +190,7 @@ take_user_name(struct import *in, const json_t *object)
     struct view name = take_text(in, object, "user", NULL);
 
     if (json_is_string(json_object_get(object, "user")) &&
-        !definitions_has_user(in->definitions, name))
+        !auth_has_user(in->definitions->auth, name))
         say_unlike(in, "user", "a user that exists", json_object_get(object, "user"));
     return name;
 }
@@ -203,11 +205,12 @@ take_permission(struct import *in, const json_t *object)
         .write = take_text(in, object, "write", NULL),
         .read = take_text(in, object, "read", NULL),
     };
+    struct err err;
 
     warn_others(in, object,
                 (const char *const[]){"user", "vhost", "configure", "write", "read", NULL});
-    if (!in->is_bad)
-        metadata_put_permission(in->definitions->metadata, &row);
+    if (!in->is_bad && !auth_put_permission(in->definitions->auth, &row, NULL, &err))
+        say(in, DEFINITIONS_ERROR, "%s", err.text);
 }
 
 void
@@ -220,11 +223,12 @@ take_topic_permission(struct import *in, const json_t *object)
         .write = take_text(in, object, "write", NULL),
         .read = take_text(in, object, "read", NULL),
     };
+    struct err err;
 
     warn_others(in, object,
                 (const char *const[]){"user", "vhost", "exchange", "write", "read", NULL});
-    if (!in->is_bad)
-        metadata_put_topic_permission(in->definitions->metadata, &row);
+    if (!in->is_bad && !auth_put_topic_permission(in->definitions->auth, &row, NULL, &err))
+        say(in, DEFINITIONS_ERROR, "%s", err.text);
 }
 
 /* --- policies and parameters ------------------------------------------------------------- */

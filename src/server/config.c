@@ -30,7 +30,8 @@ static const struct config_key keys[] = {
     {"broker", "workers", KEY_INTEGER, OFF(broker.workers), "0", 0, 64, 0, NULL, NULL,
      "Threads that serve connections and queues; 0: one per core."},
     {"broker", "default_user", KEY_STRING, OFF(broker.default_user), "guest", 1, 255, 0, NULL, NULL,
-     "The user that exists at first start."},
+     "The user that is made at the first start, an administrator who may do everything in the vhost "
+     "/, unless broker.load_definitions brings users. What later starts know is what is stored."},
     {"broker", "default_pass", KEY_STRING, OFF(broker.default_pass), "guest", 1, 255,
      CONFIG_SECRET, NULL, NULL, "Its password."},
     {"broker", "default_pass_file", KEY_PATH, OFF(broker.default_pass_file), "", 0, 1023, 0, NULL,
@@ -85,6 +86,22 @@ static const struct config_key keys[] = {
      "v2: whoever connects, also for TLS, begins with a header of the PROXY protocol, version 2, "
      "and the client's address is the one in it. Only where none but the proxy can connect: it "
      "is believed."},
+
+    {"auth", "loopback_users", KEY_STRING, OFF(auth.loopback_users), "guest", 0, 1023, CONFIG_LIVE,
+     NULL, NULL, "Users, by commas, who may log in from this machine only."},
+    {"auth", "max_failures", KEY_INTEGER, OFF(auth.max_failures), "30", 0, 1000000, CONFIG_LIVE,
+     NULL, NULL,
+     "Logins that an address (of IPv6: a /64) may fail within auth.failure_window; further ones are "
+     "refused, whatever they say, until the oldest have aged. 0: no limit."},
+    {"auth", "failure_window", KEY_SECONDS, OFF(auth.failure_window_s), "60s", 1, 24 * 3600,
+     CONFIG_LIVE, NULL, NULL, "In which auth.max_failures are counted."},
+    {"auth", "certificate_name", KEY_CHOICE, OFF(auth.certificate_name), "none", 0, 0, 0,
+     "none|common_name|distinguished_name|dns|email", NULL,
+     "Which name in a client's certificate is its user's, for the mechanism EXTERNAL: the subject's "
+     "CN, the whole subject (CN=a,O=b), or the first DNS name or address of its subjectAltName. none: "
+     "EXTERNAL is not offered. Wants tls.verify."},
+    {"auth", "anonymous_user", KEY_STRING, OFF(auth.anonymous_user), "", 0, 255, 0, NULL, NULL,
+     "Who clients are that log in by the mechanism ANONYMOUS; empty: it is not offered."},
 
     {"limits", "connections", KEY_INTEGER, OFF(limits.connections), "0", 0, 10000000, CONFIG_LIVE,
      NULL, NULL, "Connections that may be open at once; 0: no limit. One more is refused with 530."},

@@ -1,9 +1,9 @@
 /*
  * server: start and stop order.
  *
- *   start   data directory; metadata; topology; definitions.json; workers, each with its post,
- *           home and connections; messages that a former run left; listeners, as root if need be;
- *           privileges dropped; threads; ready
+ *   start   data directory; metadata; topology; users; definitions.json; workers, each with
+ *           its post, home and connections; messages that a former run left; listeners, as root if
+ *           need be; privileges dropped; threads; ready
  *   stop    every connection is sent close 320 and new ones are dropped; when all have gone, or
  *           after STOP_WAIT_MS, the threads end, the metadata's writer last; then everything is
  *           freed in the reverse order
@@ -41,8 +41,6 @@ take_settings(struct server *server)
     const struct config *config = &server->config;
     struct amqp_settings *settings = &server->settings;
 
-    settings->default_user = config->broker.default_user;
-    settings->default_pass = config->broker.default_pass;
     settings->product = config->broker.product;
     settings->version = config->broker.version;
     settings->cluster_name = config->broker.cluster_name;
@@ -261,7 +259,8 @@ server_new(const struct config *config, struct err *err)
     take_live_settings(server);
     server_raise_descriptors();
     if (make_signals(server, err) && privileges_lower(config, err) && open_data_dir(server, err) &&
-        load_definitions(server, err) && server_make_definitions(server, err) &&
+        load_definitions(server, err) && server_open_auth(server, err) &&
+        server_make_definitions(server, err) && server_make_first_user(server, err) &&
         make_tls(server, err) && make_workers(server, err) && privileges_raise(config, err) &&
         make_listeners(server, err) && privileges_drop(config, err))
         return server;
@@ -334,6 +333,7 @@ reload(struct server *server)
         return;
     config_take_live(&server->config, &fresh);
     take_live_settings(server);
+    server_take_auth(server);
     server_take_limits(server);
     policies_set_merge(server->topology, server->config.broker.policy_merge);
     server_reload_homes(server);
@@ -394,6 +394,7 @@ stop(struct server *server)
         poll(NULL, 0, STOP_LOOK_MS);
     server_end_import(server);
     worker_set_stop(server->workers);
+    auth_stop(server->auth);
     server_stop_homes(server);
     server->is_running = false;
     stop_metadata(server);
@@ -408,7 +409,9 @@ server_run(struct server *server)
         log_error(NULL, "%s", err.text);
         return EXIT_FAILURE;
     }
-    if (!server_start_homes(server, &err) || !worker_set_start(server->workers, &err)) {
+    if (!auth_start(server->auth, &err) || !server_start_homes(server, &err) ||
+        !worker_set_start(server->workers, &err)) {
+        auth_stop(server->auth);
         stop_metadata(server);
         log_error(NULL, "%s", err.text);
         return EXIT_FAILURE;
@@ -445,6 +448,7 @@ server_free(struct server *server)
     if (server->workers != NULL)
         worker_set_free(server->workers);
     definitions_free(server->definitions);
+    auth_free(server->auth);
     topology_free(server->topology);
     metadata_close(server->metadata);
     data_dir_close(&server->data_dir);

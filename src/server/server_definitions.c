@@ -43,7 +43,7 @@ server_make_definitions(struct server *server, struct err *err)
     uint64_t began_ms = clock_now_ms();
     struct definitions_counts counts;
 
-    server->definitions = definitions_new(server->topology, server->metadata, err);
+    server->definitions = definitions_new(server->topology, server->auth, server->metadata, err);
     if (server->definitions == NULL)
         return err_wrap(err, "definitions");
     if (path[0] == '\0')

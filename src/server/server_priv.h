@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 
 #include "lepus/amqp/amqp.h"
+#include "lepus/auth/auth.h"
 #include "lepus/broker/policy.h"
 #include "lepus/broker/recovery.h"
 #include "lepus/mgmt/definitions.h"
@@ -29,6 +30,7 @@ struct server {
     struct data_dir data_dir;
     struct metadata *metadata;
     struct topology *topology;
+    struct auth *auth;
     struct definitions *definitions; /* who imports broker.load_definitions */
     struct importing {               /* the main thread's, but for is_done and path */
         pthread_t thread;
@@ -86,6 +88,12 @@ void server_on_policies(void *server, struct vhost *vhost);
  * section "limits" says, once there is a topology, and again when it has changed. */
 void server_raise_descriptors(void);
 void server_take_limits(struct server *server);
+
+/* server_auth.c: before the metadata's writer runs: who there is; then, at the very first start,
+ * and unless definitions brought somebody, who is made. */
+bool server_open_auth(struct server *server, struct err *err);
+bool server_make_first_user(struct server *server, struct err *err);
+void server_take_auth(struct server *server); /* the settings that change live */
 
 /* server_definitions.c: before the metadata's writer runs: what broker.load_definitions names is
  * imported and committed, or nothing of it. */

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "lepus/amqp/amqp.h"
+#include "lepus/auth/password.h"
 #include "lepus/base/buf.h"
 #include "lepus/base/clock.h"
 #include "lepus/base/log.h"
@@ -44,8 +45,7 @@ static struct broker {
 } broker;
 
 static struct amqp_settings settings = {
-    .default_user = "guest",
-    .default_pass = "guest",
+    .anonymous_user = "",
     .product = "RabbitMQ",
     .version = "3.13.7",
     .cluster_name = "fuzz",
@@ -57,6 +57,27 @@ static struct amqp_settings settings = {
     .max_message_size = 1 << 20,
 };
 
+/* With guest, who may do everything. */
+static struct auth *
+make_auth(const struct vhost *vhost)
+{
+    struct err err;
+    struct auth *auth = auth_open(NULL, &err);
+    char hash[PASSWORD_TEXT_MAX];
+    struct metadata_user guest = {.name = VIEW_LIT("guest"),
+                                  .hashing_algorithm = VIEW_LIT(PASSWORD_SHA256)};
+    struct metadata_permission all = {guest.name, vhost_id(vhost), VIEW_LIT(".*"), VIEW_LIT(".*"),
+                                      VIEW_LIT(".*")};
+
+    if (!password_make(PASSWORD_SHA256, VIEW_LIT("guest"), hash))
+        abort();
+    guest.password_hash = view_str(hash);
+    if (!auth_put_user(auth, &guest, NULL, &err) || !auth_put_permission(auth, &all, NULL, &err))
+        abort();
+    auth_configure(auth, &(struct auth_settings){.failure_window_ms = 1});
+    return auth;
+}
+
 static void
 start_broker(void)
 {
@@ -65,6 +86,7 @@ start_broker(void)
     log_set(LOG_ERROR, LOG_TEXT);
     broker.inputs = 0;
     broker.topology = topology_new(4, WORKERS);
+    settings.auth = make_auth(topology_find_vhost(broker.topology, VIEW_LIT("/")));
     broker.workers = worker_set_new(WORKERS, &err);
     for (unsigned i = 0; i < WORKERS; i++) {
         post_init(&broker.posts[i], worker_set_get(broker.workers, i));
@@ -84,6 +106,7 @@ stop_broker(void)
         home_free(broker.homes[i]);
     }
     worker_set_free(broker.workers);
+    auth_free(settings.auth);
     topology_free(broker.topology);
 }
 

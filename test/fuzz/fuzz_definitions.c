@@ -20,6 +20,7 @@ struct world {
     char path[64];
     struct metadata *metadata;
     struct topology *topology;
+    struct auth *auth;
     struct definitions *definitions;
 };
 
@@ -55,7 +56,9 @@ open_world(struct world *w)
     assert(w->metadata != NULL);
     w->topology = topology_open(4, 1, w->metadata, &err);
     assert(w->topology != NULL);
-    w->definitions = definitions_new(w->topology, w->metadata, &err);
+    w->auth = auth_open(w->metadata, &err);
+    assert(w->auth != NULL);
+    w->definitions = definitions_new(w->topology, w->auth, w->metadata, &err);
     assert(w->definitions != NULL);
 }
 
@@ -73,6 +76,7 @@ close_world(struct world *w)
 {
     topology_check(w->topology);
     definitions_free(w->definitions);
+    auth_free(w->auth);
     topology_free(w->topology);
     metadata_close(w->metadata);
     nftw(w->path, remove_one, 8, FTW_DEPTH | FTW_PHYS);

@@ -7,7 +7,7 @@ from harness import Raw, Server, allow_files, case, equal, has_ended, refusal, u
 
 USERS = [{"name": "guest", "tags": "administrator", "password_hash":
           # of the password guest
-          "BMT6cj/MsI+4UOBtsPPQWpQfk7ViRLj4VqpMTxu54FU3qa1G",
+          "kI3GC8u3+652gtCx+sA+muQe0A6F+7eeqJUgb6zj3YBXupYx",
           "hashing_algorithm": "rabbit_password_hashing_sha256"}]
 
 

@@ -12,9 +12,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "lepus/auth/auth.h"
 #include "lepus/broker/post.h"
 #include "lepus/broker/topology.h"
 #include "lepus/net/tls.h"
+
+/* Which name in a client's certificate is a user's. */
+enum amqp_certificate {
+    AMQP_CERTIFICATE_NONE, /* EXTERNAL is not offered */
+    AMQP_CERTIFICATE_COMMON_NAME,
+    AMQP_CERTIFICATE_DISTINGUISHED_NAME,
+    AMQP_CERTIFICATE_DNS,
+    AMQP_CERTIFICATE_EMAIL,
+};
 
 /* What the operator decides. Shared by all workers; only the atomic members change after start. */
 /* What is done about a delivery that was not settled in time. */
@@ -24,7 +34,9 @@ enum overdue_action {
 };
 
 struct amqp_settings {
-    const char *default_user, *default_pass;
+    struct auth *auth;
+    const char *anonymous_user;                   /* who ANONYMOUS is; "": it is not offered */
+    enum amqp_certificate certificate_name;       /* what EXTERNAL takes for the user's name */
     const char *product, *version, *cluster_name; /* in server-properties */
     const char *lepus_version;
     bool proxied;                       /* every socket begins with a PROXY header */

@@ -56,7 +56,8 @@ uint64_t auth_version(const struct auth *auth);
  * safe.
  */
 
-/* 406: a name, an algorithm or a hash that cannot be. A user that exists keeps its permissions. */
+/* 406: a name or an algorithm that cannot be. A hash that is none is no password's. A user that
+ * exists keeps its permissions. */
 bool auth_put_user(struct auth *auth, const struct metadata_user *row, uint64_t *out_ticket,
                    struct err *err);
 
@@ -101,6 +102,9 @@ bool auth_walk(struct auth *auth, enum metadata_table table, metadata_each *each
 enum auth_permission { AUTH_CONFIGURE, AUTH_WRITE, AUTH_READ };
 
 bool auth_may_enter(struct auth *auth, struct view user, uint64_t vhost);
+
+/* The same: 0 when not, else a number below 2^31 that only this user in this vhost ever has. */
+uint32_t auth_enter(struct auth *auth, struct view user, uint64_t vhost);
 
 /* The default exchange is called amq.default here. */
 bool auth_may(struct auth *auth, struct view user, uint64_t vhost, enum auth_permission permission,

@@ -16,12 +16,26 @@ struct route_cache *route_cache_new(void);
 void route_cache_free(struct route_cache *cache);
 
 /*
+ * Whether somebody may publish there is remembered with the route: an entry is of one number, which
+ * stands for a user in a vhost, and a hit has the answer. On a miss `may` is asked, after the
+ * vhost's version was read: whoever changes its answers makes routes outdated
+ * (topology_outdate_routes) behind that.
+ */
+struct route_permit {
+    uint32_t number; /* below 2^31 */
+    bool (*may)(void *arg, struct view exchange, struct view routing_key, struct err *err);
+    void *arg;
+};
+
+/*
  * As topology_route with one key. The route is borrowed until the next call for this cache.
- * `properties` are only looked at on a miss. NULL with *err filled: 404, 403.
+ * `properties` are only looked at on a miss. NULL with *err filled: 404, 403, or what `may` said.
+ * Without a permit nobody is asked, and entries are others.
  */
 const struct route *route_cache_find(struct route_cache *cache, struct vhost *vhost,
-                                     struct view exchange, struct view routing_key,
-                                     struct view properties, struct err *err);
+                                     const struct route_permit *permit, struct view exchange,
+                                     struct view routing_key, struct view properties,
+                                     struct err *err);
 
 /* Whether there are so many keys that what is kept of one is seldom in the processor's caches:
  * then it is worth saying beforehand which ones will be asked for. */
@@ -29,7 +43,8 @@ bool route_cache_is_wide(const struct route_cache *cache);
 
 /* It will soon be asked for: fetches what is kept of it. Changes nothing. */
 void route_cache_expect(const struct route_cache *cache, const struct vhost *vhost,
-                        struct view exchange, struct view routing_key);
+                        const struct route_permit *permit, struct view exchange,
+                        struct view routing_key);
 
 /* Tests: asserts that what is kept stands where it belongs and within its bounds. */
 void route_cache_check(const struct route_cache *cache);

@@ -98,6 +98,14 @@ uint32_t vhost_id(const struct vhost *vhost);
 /* Grows with every change that can change a route in the vhost. Starts at 1. */
 uint64_t vhost_version(const struct vhost *vhost);
 
+/* Whatever was remembered of routes in any vhost, and with it of who may use them, is void from now
+ * on. */
+void topology_outdate_routes(struct topology *topology);
+
+/* A new name, as declares take it: without CR and LF. Names have up to 255 octets; `room` may be
+ * pointed to by the answer. */
+struct view topology_clean_name(struct view name, char room[255]);
+
 /* --- exchanges ------------------------------------------------------------------------- */
 
 struct exchange_spec {
@@ -115,6 +123,9 @@ bool topology_declare_exchange(struct vhost *vhost, const struct exchange_spec *
 /* Passive declare: 404 when missing, 403 for "". */
 bool topology_check_exchange(struct vhost *vhost, struct view name, uint64_t *out_ticket,
                              struct err *err);
+
+/* Whether there is one of that name, and of that type. */
+bool topology_exchange_has_type(struct vhost *vhost, struct view name, struct view type);
 
 /* Missing is fine. 403 for the default and amq.*, 406 "in use" with if_unused. */
 bool topology_delete_exchange(struct vhost *vhost, struct view name, bool if_unused,
@@ -134,6 +145,7 @@ struct queue_spec {
     struct view name; /* "": named by the server, amq.gen-... */
     bool durable, auto_delete, exclusive;
     bool may_be_reserved;  /* amq.* is fine: an import brings back what a server once named */
+    bool is_generated;     /* who declares it asked for "", and this is the name that it gets */
     struct view arguments; /* a checked table */
 };
 

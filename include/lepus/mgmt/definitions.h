@@ -36,6 +36,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "lepus/auth/auth.h"
 #include "lepus/base/buf.h"
 #include "lepus/base/err.h"
 #include "lepus/base/view.h"
@@ -56,11 +57,11 @@ typedef void definitions_tell(void *arg, enum definitions_notice notice, const c
 
 /* --- importing ------------------------------------------------------------------------- */
 
-/* Who imports. Knows which users there are, so it is made while no writer runs yet (metadata.h);
- * afterwards one thread at a time may use it. Borrows both. NULL: the disk. */
+/* Who imports. Made while no writer runs yet (metadata.h); afterwards one thread at a time may use
+ * it. Borrows all three. NULL: the disk. */
 struct definitions;
-struct definitions *definitions_new(struct topology *topology, struct metadata *metadata,
-                                    struct err *err);
+struct definitions *definitions_new(struct topology *topology, struct auth *auth,
+                                    struct metadata *metadata, struct err *err);
 void definitions_free(struct definitions *definitions); /* NULL is fine */
 
 struct definitions_counts {

@@ -91,6 +91,13 @@ struct config {
         uint32_t pending_handshakes;
         struct disk_share memory_high_watermark; /* of what there is; both 0: no alarm */
     } limits;
+    struct {
+        char loopback_users[1024]; /* by commas */
+        uint32_t max_failures;     /* of an address in a window; 0: no limit */
+        uint32_t failure_window_s;
+        enum amqp_certificate certificate_name;
+        char anonymous_user[256]; /* empty: nobody */
+    } auth;
     struct { /* as in struct tls_settings */
         char certificate[2048];
         char key[2048];

@@ -24,6 +24,8 @@
 
 #include "amqp_priv.h"
 
+#include "lepus/auth/password.h"
+
 enum { DEADLINE_S = 60, CAME_MAX = 1 << 26, HEARD_MAX = 1 << 24, QUEUES = 3 };
 
 /* One settled delivery, as a home hears of it. */
@@ -40,6 +42,7 @@ struct heard_publish {
 
 struct fixture {
     struct topology *topology;
+    struct auth *auth;
     struct worker_set *workers;
     struct worker *worker;
     struct post post;
@@ -64,8 +67,7 @@ struct fixture {
 };
 
 static struct amqp_settings fixture_settings = {
-    .default_user = "guest",
-    .default_pass = "guest",
+    .anonymous_user = "",
     .product = "RabbitMQ",
     .version = "3.13.7",
     .cluster_name = "test",
@@ -338,6 +340,25 @@ fixture_find_channel(struct fixture *f, void *arg)
 
 /* --- life -------------------------------------------------------------------------------- */
 
+/* With guest, who may do everything. */
+static inline struct auth *
+fixture_auth(const struct vhost *vhost)
+{
+    struct err err;
+    struct auth *auth = auth_open(NULL, &err);
+    char hash[PASSWORD_TEXT_MAX];
+    struct metadata_user guest = {.name = VIEW_LIT("guest"),
+                                  .hashing_algorithm = VIEW_LIT(PASSWORD_SHA256)};
+    struct metadata_permission all = {guest.name, vhost_id(vhost), VIEW_LIT(".*"), VIEW_LIT(".*"),
+                                      VIEW_LIT(".*")};
+
+    assert_true(password_make(PASSWORD_SHA256, VIEW_LIT("guest"), hash));
+    guest.password_hash = view_str(hash);
+    assert_true(auth_put_user(auth, &guest, NULL, &err));
+    assert_true(auth_put_permission(auth, &all, NULL, &err));
+    return auth;
+}
+
 /* The broker, and a socket to it on which nothing was said. */
 static inline void
 fixture_connect(struct fixture *f)
@@ -370,6 +391,8 @@ fixture_connect(struct fixture *f)
     post_handle(&f->post, CMD_consume, home_hear_consume, f);
     for (size_t i = 0; i < COUNT_OF(deaf); i++)
         post_handle(&f->post, deaf[i], home_hear_nothing, f);
+    f->auth = fixture_auth(vhost);
+    fixture_settings.auth = f->auth;
     f->amqp = amqp_new(&f->post, f->topology, &fixture_settings);
     f->call.run = fixture_on_call;
     f->marker = (struct worker_task){.run = fixture_mark, .arg = f};
@@ -415,6 +438,7 @@ fixture_fini(struct fixture *f)
     worker_set_stop(f->workers);
     amqp_free(f->amqp);
     worker_set_free(f->workers);
+    auth_free(f->auth);
     topology_free(f->topology);
     close(f->peer);
     sem_destroy(&f->done);

@@ -101,8 +101,8 @@ measure(struct vhost *vhost, const char *what, const char *exchange, const char 
             const struct route *found = &route;
 
             if (cache != NULL)
-                found =
-                    route_cache_find(cache, vhost, view_str(exchange), k, view_of(NULL, 0), &err);
+                found = route_cache_find(cache, vhost, NULL, view_str(exchange), k,
+                                         view_of(NULL, 0), &err);
             else
                 topology_route(vhost, view_str(exchange), k, NULL, 0, view_of(NULL, 0), &route,
                                &err);

@@ -343,8 +343,8 @@ the_cache_keeps_only_what_holds(void **state)
     bind_queue(&f, "r", "q0", "");
     bind_queue(&f, "r", "q1", "");
     for (int i = 0; i < 2000; i++) {
-        const struct route *route = route_cache_find(cache, f.vhost, VIEW_LIT("f"), VIEW_LIT("k"),
-                                                     VIEW_LIT("\0\0"), &f.err);
+        const struct route *route = route_cache_find(cache, f.vhost, NULL, VIEW_LIT("f"),
+                                                     VIEW_LIT("k"), VIEW_LIT("\0\0"), &f.err);
 
         assert_int_equal(route->count, 1);
         counts[route_text(&f, route)[1] - '0']++;

@@ -6,7 +6,7 @@ static const struct route *
 find(struct fixture *f, struct route_cache *cache, const char *exchange, const char *key,
      const char *headers)
 {
-    return route_cache_find(cache, f->vhost, view_str(exchange), view_str(key),
+    return route_cache_find(cache, f->vhost, NULL, view_str(exchange), view_str(key),
                             with_headers(f, headers), &f->err);
 }
 
@@ -202,7 +202,7 @@ count_kept(struct fixture *f, struct route_cache *cache, size_t keys)
         const struct route *route;
 
         snprintf(key, sizeof(key), "key.%zu", i);
-        route_cache_expect(cache, f->vhost, VIEW_LIT("amq.topic"), view_str(key));
+        route_cache_expect(cache, f->vhost, NULL, VIEW_LIT("amq.topic"), view_str(key));
         route = find(f, cache, "amq.topic", key, "");
         assert_int_equal(route->count, 1 + i % 2);
         n += route != afresh;
@@ -270,6 +270,62 @@ a_route_too_large_is_found_afresh(void **state)
     fixture_fini(&f);
 }
 
+/* Somebody who may publish to amq.topic only, and how often he was asked about. */
+struct asked {
+    unsigned times;
+    bool is_allowed;
+};
+
+static bool
+may(void *arg, struct view exchange, struct view routing_key, struct err *err)
+{
+    struct asked *asked = arg;
+
+    (void)routing_key;
+    asked->times++;
+    return (asked->is_allowed && view_equal(exchange, VIEW_LIT("amq.topic"))) ||
+           err_set(err, ACCESS_REFUSED, "no");
+}
+
+static bool
+is_found_by(struct fixture *f, struct route_cache *cache, const struct route_permit *permit,
+            const char *exchange)
+{
+    return route_cache_find(cache, f->vhost, permit, view_str(exchange), VIEW_LIT("k"),
+                            view_of(NULL, 0), &f->err) != NULL;
+}
+
+static void
+who_may_is_asked_once_for_each(void **state)
+{
+    struct asked one = {.is_allowed = true}, other = {.is_allowed = false};
+    struct route_permit first = {1, may, &one}, second = {2, may, &other};
+    struct route_cache *cache = route_cache_new();
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, 8, 3);
+    queue(&f, "q");
+    bind_queue(&f, "amq.topic", "q", "k");
+    assert_true(is_found_by(&f, cache, NULL, "amq.topic")); /* which nobody may make use of */
+    for (int i = 0; i < 3; i++) {
+        assert_true(is_found_by(&f, cache, &first, "amq.topic"));
+        assert_false(is_found_by(&f, cache, &second, "amq.topic"));
+        assert_int_equal(f.err.code, ACCESS_REFUSED);
+        assert_false(is_found_by(&f, cache, &first, "amq.direct"));
+    }
+    assert_int_equal(one.times, 1 + 3);
+    assert_int_equal(other.times, 3);
+
+    one.is_allowed = false;
+    assert_true(is_found_by(&f, cache, &first, "amq.topic"));
+    topology_outdate_routes(f.topology);
+    assert_false(is_found_by(&f, cache, &first, "amq.topic"));
+    route_cache_check(cache);
+    route_cache_free(cache);
+    fixture_fini(&f);
+}
+
 int
 main(void)
 {
@@ -281,6 +337,7 @@ main(void)
         cmocka_unit_test(whatever_does_not_fit_is_found_afresh),
         cmocka_unit_test(many_keys_make_it_grow),
         cmocka_unit_test(a_route_too_large_is_found_afresh),
+        cmocka_unit_test(who_may_is_asked_once_for_each),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

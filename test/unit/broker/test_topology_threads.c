@@ -61,12 +61,12 @@ live(struct worker *worker, struct route_cache *cache, unsigned i)
               QUEUE_CREATED,
           "queue");
     check(worker,
-          has_target(route_cache_find(cache, worker->vhost, VIEW_LIT(""), key, none, &err),
+          has_target(route_cache_find(cache, worker->vhost, NULL, VIEW_LIT(""), key, none, &err),
                      found.ref.id),
           "the new queue has no default route");
     check(worker, topology_bind(worker->vhost, &binding, 0, NULL, &err), "bind");
     check(worker,
-          has_target(route_cache_find(cache, worker->vhost, binding.source, key, none, &err),
+          has_target(route_cache_find(cache, worker->vhost, NULL, binding.source, key, none, &err),
                      found.ref.id),
           "the new binding leads nowhere");
     if (i % 3 == 0) {
@@ -78,11 +78,11 @@ live(struct worker *worker, struct route_cache *cache, unsigned i)
           "describe");
     queue_description_fini(&description);
     check(worker, topology_queue_remove(worker->topology, found.ref.id), "remove");
-    check(
-        worker,
-        !has_target(route_cache_find(cache, worker->vhost, VIEW_LIT("amq.topic"), key, none, &err),
-                    found.ref.id),
-        "the removed queue is still routed to");
+    check(worker,
+          !has_target(
+              route_cache_find(cache, worker->vhost, NULL, VIEW_LIT("amq.topic"), key, none, &err),
+              found.ref.id),
+          "the removed queue is still routed to");
     check(worker, topology_delete_exchange(worker->vhost, key, false, NULL, &err), "delete");
 }
 
@@ -111,8 +111,9 @@ route(void *arg)
 
     for (unsigned i = 0; atomic_load(worker->changers) > 0; i++) {
         int n = snprintf(name, sizeof(name), "w%u.%u", i % CHANGERS, i % 7);
-        const struct route *found = route_cache_find(cache, worker->vhost, VIEW_LIT("amq.topic"),
-                                                     view_of(name, (size_t)n), none, &err);
+        const struct route *found =
+            route_cache_find(cache, worker->vhost, NULL, VIEW_LIT("amq.topic"),
+                             view_of(name, (size_t)n), none, &err);
 
         check(worker, has_target(found, worker->stable), "the stable queue is not routed to");
         check(worker, found == NULL || found->count <= 2, "too many targets");

@@ -14,6 +14,7 @@ struct world {
     struct tmpdir tmp;
     struct metadata *metadata;
     struct topology *topology;
+    struct auth *auth;
     struct definitions *definitions;
     struct definitions_counts counts; /* of the last import */
     size_t export_errors;
@@ -30,7 +31,9 @@ world_open(struct world *w)
     w->topology = topology_open(4, 1, w->metadata, &w->err);
     if (w->topology == NULL)
         fail_msg("%s", w->err.text);
-    w->definitions = definitions_new(w->topology, w->metadata, &w->err);
+    w->auth = auth_open(w->metadata, &w->err);
+    assert_non_null(w->auth);
+    w->definitions = definitions_new(w->topology, w->auth, w->metadata, &w->err);
     assert_non_null(w->definitions);
 }
 
@@ -39,6 +42,7 @@ world_close(struct world *w)
 {
     topology_check(w->topology);
     definitions_free(w->definitions);
+    auth_free(w->auth);
     topology_free(w->topology);
     metadata_close(w->metadata);
 }
