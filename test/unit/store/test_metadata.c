@@ -493,6 +493,38 @@ trouble_is_told_once_and_ends_by_itself(void **state)
     fini(&f);
 }
 
+static void
+settling_waits_for_the_writer_or_writes_itself(void **state)
+{
+    struct metadata_queue row = queue_row(1, VIEW_LIT("q"));
+    struct ears ears;
+    struct fixture f;
+    sqlite3 *other;
+
+    (void)state;
+    init(&f);
+    metadata_put_queue(f.metadata, &row);
+    assert_true(metadata_settle(f.metadata, 0, &f.err));
+    assert_int_equal(metadata_committed(f.metadata), 1);
+    start(&f, &ears);
+    assert_true(metadata_settle(f.metadata, 0, &f.err)); /* nothing waits */
+    for (row.id = 2; row.id <= 100; row.id++) {
+        metadata_put_queue(f.metadata, &row);
+        assert_true(metadata_settle(f.metadata, DEADLINE_MS, &f.err));
+        assert_int_equal(metadata_committed(f.metadata), row.id);
+    }
+    assert_int_equal(sqlite3_open(tmpdir_file(&f.tmp, "metadata.sqlite"), &other), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+    metadata_put_queue(f.metadata, &row);
+    assert_false(metadata_settle(f.metadata, 20, &f.err));
+    assert_string_equal(f.err.text, "definitions cannot be written to disk at the moment");
+    assert_int_equal(sqlite3_exec(other, "COMMIT", NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(other);
+    assert_true(metadata_settle(f.metadata, DEADLINE_MS, &f.err));
+    stop(&f, &ears);
+    fini(&f);
+}
+
 /* As on a full disk: every write beyond the limit fails (EFBIG), and the database has to take it
  * back. */
 static void
@@ -608,6 +640,7 @@ main(void)
         cmocka_unit_test(listeners_hear_of_commits_on_their_worker),
         cmocka_unit_test(the_stop_writes_what_waits),
         cmocka_unit_test(trouble_is_told_once_and_ends_by_itself),
+        cmocka_unit_test(settling_waits_for_the_writer_or_writes_itself),
         cmocka_unit_test(a_disk_that_takes_no_more_loses_nothing),
         cmocka_unit_test(a_stop_in_trouble_ends_and_tells_what_is_lost),
         cmocka_unit_test(random_changes_leave_what_a_model_says),
