@@ -62,6 +62,21 @@ on_unblock(struct amqp *amqp)
         conn_unblock_publisher(container_of(at, struct conn, in_all));
 }
 
+/* One that opens it from now on does not find it; one that opened it before is heard of here. */
+static void
+on_leave_vhost(struct amqp *amqp, uint32_t id)
+{
+    list_each_safe (at, &amqp->all) {
+        struct conn *c = container_of(at, struct conn, in_all);
+        struct err err;
+
+        if (c->vhost == NULL || vhost_id(c->vhost) != id)
+            continue;
+        err_set(&err, CONNECTION_FORCED, "vhost '%s' is deleted", vhost_name(c->vhost));
+        conn_force_close(c, err.text);
+    }
+}
+
 static void
 on_order(void *arg, const struct command *command)
 {
@@ -76,6 +91,9 @@ on_order(void *arg, const struct command *command)
         break;
     case ORDER_UNBLOCK:
         on_unblock(arg);
+        break;
+    case ORDER_LEAVE_VHOST:
+        on_leave_vhost(arg, cmd->vhost);
         break;
     }
 }

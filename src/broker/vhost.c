@@ -117,8 +117,9 @@ remove_exchanges(struct vhost *vhost)
 }
 
 bool
-topology_delete_vhost(struct topology *topology, struct view name, struct queue_ref **out_queues,
-                      size_t *out_n, uint64_t *out_ticket, struct err *err)
+topology_delete_vhost(struct topology *topology, struct view name, uint32_t *out_id,
+                      struct queue_ref **out_queues, size_t *out_n, uint64_t *out_ticket,
+                      struct err *err)
 {
     struct vhost *vhost;
 
@@ -132,6 +133,7 @@ topology_delete_vhost(struct topology *topology, struct view name, struct queue_
         map_remove(&topology->vhosts, &vhost->node);
         list_append(&topology->former_vhosts, &vhost->former);
         vhost->is_deleted = true;
+        *out_id = vhost->id;
         limits_set_vhost(topology->limits, name, -1, -1);
         topology_changed(vhost);
         tell_ticket(out_ticket, topology->last_ticket);

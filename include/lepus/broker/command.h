@@ -274,11 +274,13 @@ enum server_order {
     ORDER_STOP,  /* close every connection with 320 */
     ORDER_BLOCK, /* an alarm: hold publishers back */
     ORDER_UNBLOCK,
+    ORDER_LEAVE_VHOST, /* it is deleted: close its connections with 320 */
 };
 
 struct cmd_order {
     struct command head;
     enum server_order order;
+    uint32_t vhost;     /* of ORDER_LEAVE_VHOST: its id */
     struct view reason; /* of ORDER_BLOCK */
 };
 

@@ -88,7 +88,7 @@ bool topology_put_vhost(struct topology *topology, const struct metadata_vhost *
 /* Out of the topology with everything in it. The queues' homes are to be told (as after
  * topology_queue_remove), and the vhost's connections to be closed: declares there are refused with
  * 320 from now on. *out_queues is the caller's to free. 404 when there is none. */
-bool topology_delete_vhost(struct topology *topology, struct view name,
+bool topology_delete_vhost(struct topology *topology, struct view name, uint32_t *out_id,
                            struct queue_ref **out_queues, size_t *out_n, uint64_t *out_ticket,
                            struct err *err);
 

@@ -334,6 +334,7 @@ vhosts_are_made_and_deleted_with_all_in_them(void **state)
 {
     struct metadata_vhost row = {.name = VIEW_LIT("second"), .description = VIEW_LIT("a place")};
     struct queue_ref *queues;
+    uint32_t deleted;
     struct vhost *second;
     struct life life;
     struct fixture *f = &life.f;
@@ -360,7 +361,9 @@ vhosts_are_made_and_deleted_with_all_in_them(void **state)
     bind_queue(f, "x", "q", "k");
     bind_queue(f, "amq.topic", "q", "k");
     bind_exchange(f, "x", "amq.topic", "k");
-    assert_true(topology_delete_vhost(f->topology, row.name, &queues, &n, &ticket, &f->err));
+    assert_true(
+        topology_delete_vhost(f->topology, row.name, &deleted, &queues, &n, &ticket, &f->err));
+    assert_int_equal(deleted, number);
     assert_int_equal(n, 2);
     assert_true(queues[0].id == id || queues[1].id == id);
     free(queues);
@@ -373,7 +376,8 @@ vhosts_are_made_and_deleted_with_all_in_them(void **state)
     assert_int_equal(f->err.code, 320);
     assert_null(routed(f, "amq.topic", "k"));
     assert_null(routed(f, "", "q"));
-    assert_false(topology_delete_vhost(f->topology, row.name, &queues, &n, NULL, &f->err));
+    assert_false(
+        topology_delete_vhost(f->topology, row.name, &deleted, &queues, &n, NULL, &f->err));
     assert_int_equal(f->err.code, 404);
 
     restart(&life);
@@ -389,13 +393,14 @@ static void
 a_broker_whose_vhosts_were_all_deleted_makes_none(void **state)
 {
     struct queue_ref *queues;
+    uint32_t deleted;
     struct life life;
     size_t n;
 
     (void)state;
     init(&life);
-    assert_true(
-        topology_delete_vhost(life.f.topology, VIEW_LIT("/"), &queues, &n, NULL, &life.f.err));
+    assert_true(topology_delete_vhost(life.f.topology, VIEW_LIT("/"), &deleted, &queues, &n, NULL,
+                                      &life.f.err));
     free(queues);
     assert_true(metadata_commit(life.metadata, &life.f.err));
     crash(&life);
