@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "lepus/amqp/amqp.h"
+#include "lepus/auth/password.h"
 #include "lepus/base/buf.h"
 #include "lepus/base/clock.h"
 #include "lepus/base/log.h"
@@ -21,6 +22,7 @@ enum { WORKERS = 2, DEADLINE_MS = 60000, BYTES_MAX = 1 << 20 };
 
 struct broker {
     struct topology *topology;
+    struct auth *auth;
     struct worker_set *workers;
     struct post posts[WORKERS];
     struct home *homes[WORKERS];
@@ -29,8 +31,6 @@ struct broker {
 };
 
 static struct amqp_settings settings = {
-    .default_user = "guest",
-    .default_pass = "guest",
     .product = "RabbitMQ",
     .version = "3.13.7",
     .cluster_name = "test",
@@ -43,11 +43,35 @@ static struct amqp_settings settings = {
 };
 
 static void
+put_guest(struct broker *b)
+{
+    char hash[PASSWORD_TEXT_MAX];
+    struct metadata_user guest = {.name = VIEW_LIT("guest"),
+                                  .hashing_algorithm = VIEW_LIT(PASSWORD_SHA256)};
+
+    assert_true(password_make(PASSWORD_SHA256, VIEW_LIT("guest"), hash));
+    guest.password_hash = view_str(hash);
+    assert_true(auth_put_user(b->auth, &guest, NULL, &b->err));
+}
+
+/* Guest may do everything there. */
+static void
+let_guest(struct broker *b, const char *name)
+{
+    uint64_t id = vhost_id(topology_find_vhost(b->topology, view_str(name)));
+    struct metadata_permission all = {VIEW_LIT("guest"), id, VIEW_LIT(".*"), VIEW_LIT(".*"),
+                                      VIEW_LIT(".*")};
+
+    assert_true(auth_put_permission(b->auth, &all, NULL, &b->err));
+}
+
+static void
 put_vhost(struct broker *b, const char *name)
 {
     struct metadata_vhost row = {.name = view_str(name)};
 
     assert_true(topology_put_vhost(b->topology, &row, NULL, &b->err));
+    let_guest(b, name);
 }
 
 static void
@@ -56,6 +80,10 @@ start(struct broker *b)
     log_set(LOG_ERROR, LOG_TEXT);
     *b = (struct broker){0};
     b->topology = topology_new(4, WORKERS);
+    b->auth = settings.auth = auth_open(NULL, &b->err);
+    auth_configure(b->auth, &(struct auth_settings){.failure_window_ms = 1});
+    put_guest(b);
+    let_guest(b, "/");
     b->workers = worker_set_new(WORKERS, &b->err);
     for (unsigned i = 0; i < WORKERS; i++) {
         post_init(&b->posts[i], worker_set_get(b->workers, i));
@@ -77,12 +105,13 @@ stop(struct broker *b)
     worker_set_free(b->workers);
     topology_check(b->topology);
     topology_free(b->topology);
+    auth_free(b->auth);
 }
 
 static bool
 delete_vhost(struct broker *b, const char *name)
 {
-    struct vhosts vhosts = {b->topology, b->workers, WORKERS, NULL};
+    struct vhosts vhosts = {b->topology, b->workers, WORKERS, b->auth};
 
     return vhost_delete(&vhosts, view_str(name), NULL, &b->err);
 }
