@@ -31,6 +31,7 @@ struct broker {
 };
 
 static struct amqp_settings settings = {
+    .anonymous_user = "",
     .product = "RabbitMQ",
     .version = "3.13.7",
     .cluster_name = "test",
