@@ -249,11 +249,11 @@ may_take(struct channel_consumer *cc, const struct cmd_deliver *cmd)
         return true;
     if (cmd->epoch != cc->epoch)
         return false; /* sent before the last one that was refused went back */
-    if (!cc->refusing && !channel_is_at_global_limit(cc->channel))
-        return true;
-    cc->refusing = true;
-    consumer_stop(cc, STOP_GLOBAL);
-    return false;
+    if (channel_is_at_global_limit(cc->channel)) {
+        cc->refusing = true;
+        consumer_stop(cc, STOP_GLOBAL);
+    }
+    return !cc->refusing; /* below the limit again, it is stopped for another reason still */
 }
 
 void

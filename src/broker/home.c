@@ -658,5 +658,5 @@ home_free(struct home *home)
 size_t
 home_queue_count(const struct home *home)
 {
-    return home->queues.count;
+    return home->queues.count + home->streams.all.count;
 }

@@ -630,7 +630,7 @@ stream_queue_check(const struct stream_queue *stream)
             live += !c->held[i].is_settled;
             assert(i == c->first_held || c->held[i - 1].offset < c->held[i].offset);
         }
-        assert(live == c->held_live && live <= c->unacked);
+        assert(live == c->held_live && (live <= c->unacked || c->has_rewind));
     }
     assert(attached == stream->n_consumers);
 }
