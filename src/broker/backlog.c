@@ -8,7 +8,7 @@
 enum {
     LEASE_MIN = 64, /* seqs that a mark goes ahead; grows while deliveries have to wait */
     LEASE_MAX = 64 * 1024,
-    STATE_VERSION = 2,
+    STATE_VERSION = 3,
 };
 
 #define SEQ_MAX (UINT64_C(1) << 56)
@@ -231,8 +231,8 @@ lose(struct backlog *backlog, uint64_t first, uint64_t last)
             window_drop(window, seq);
     }
     for (uint64_t seq = window->front.first; seq < window->front.end; seq++)
-        elsewhere += seq < backlog->paged_end && (window_slot(window, seq) != NULL ||
-                                                  idmap_find(&window->held, seq) != NULL);
+        elsewhere += seq < backlog->paged_end &&
+                     (window_slot(window, seq) != NULL || idmap_find(&window->held, seq) != NULL);
     elsewhere += window->stragglers.count;
     on_pages = on_pages > elsewhere ? on_pages - elsewhere : 0;
     window_skip(window, last, window->middle > on_pages ? window->middle - on_pages : 0);
@@ -385,10 +385,11 @@ backlog_take(struct backlog *backlog, uint64_t seq, void *taker)
 /* --- across a restart ------------------------------------------------------------------ */
 
 /*
- * state   version u8 = 2, then varints: end, tail, delivered mark, octets of the bodies that live,
+ * state   version u8 = 3, then varints: end, tail, delivered mark, octets of the bodies that live,
  *         when the first of them expires (0: none does), number of gone ranges below end, for each
- *         its distance from the last one's end and its length; then pages_state.
- *         Version 1 had neither octets nor expiry.
+ *         its distance from the last one's end and its length; varint length of keys, keys
+ *         (dedup_write); then pages_state.
+ *         Version 2 had no keys, version 1 neither octets nor expiry.
  */
 struct range_list {
     struct seq_range *at;
@@ -405,6 +406,19 @@ add_range(void *arg, uint64_t first, uint64_t last)
         list->at = mem_resize(list->at, list->size * sizeof(list->at[0]));
     }
     list->at[list->n++] = (struct seq_range){first, last};
+}
+
+static void
+write_keys(const struct backlog *backlog, struct buf *to)
+{
+    struct buf keys;
+
+    buf_init(&keys, SIZE_MAX / 2);
+    if (backlog->dedup != NULL)
+        dedup_write(backlog->dedup, &keys);
+    record_varint(to, keys.len);
+    buf_append(to, keys.at, keys.len);
+    buf_fini(&keys);
 }
 
 void
@@ -431,6 +445,7 @@ backlog_state(struct backlog *backlog, uint64_t end, bool is_last, struct buf *t
         at = gone.at[i].last;
     }
     free(gone.at);
+    write_keys(backlog, to);
     if (backlog->pages != NULL)
         pages_state(backlog->pages, to);
 }
@@ -438,7 +453,7 @@ backlog_state(struct backlog *backlog, uint64_t end, bool is_last, struct buf *t
 struct state {
     uint64_t end, tail, mark, bytes, due_ms;
     struct range_list gone;
-    struct view pages;
+    struct view keys, pages;
 };
 
 static bool
@@ -465,6 +480,12 @@ read_state(struct view from, struct state *out)
             return false;
         add_range(&out->gone, at_seq + distance, at_seq + distance + length);
         at_seq += distance + length;
+    }
+    if (from.at[0] > 2) {
+        if (!record_read_varint(from, &at, &n) || n > from.len - at)
+            return false;
+        out->keys = view_of(from.at + at, (size_t)n);
+        at += (size_t)n;
     }
     out->pages = view_of(from.at + at, from.len - at);
     return out->end > 0 && out->end <= SEQ_MAX && out->tail <= SEQ_MAX && out->mark <= SEQ_MAX;
@@ -553,6 +574,9 @@ backlog_restore(struct backlog *backlog, const struct backlog_restored *restored
         return err_set(err, INTERNAL_ERROR, "the state of queue %llu is not one",
                        (unsigned long long)backlog->id);
     }
+    if (backlog->dedup != NULL && state.keys.len > 0 && !dedup_read(backlog->dedup, state.keys))
+        log_error(NULL, "queue %llu: the keys of messages that came before are not all there",
+                  (unsigned long long)backlog->id);
     for (size_t i = 0; i < restored->n_gone; i++)
         add_range(&state.gone, restored->gone[i].first, restored->gone[i].last);
     merge_ranges(&state.gone);

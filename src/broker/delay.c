@@ -179,7 +179,9 @@ delay_came(struct queue *queue)
 {
     bool waits_for_page;
 
-    if (take_in(queue, &waits_for_page))
+    if (take_in(queue, &waits_for_page) && queue->settings.passes_on)
+        return; /* the publish asks for queue_tidy */
+    if (queue->plain.window.ready == 0)
         life_wake_by(queue, expiry_next_ms(&queue->life.expiry));
     else if (!waits_for_page)
         life_wake_by(queue, 0);

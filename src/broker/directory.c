@@ -290,7 +290,10 @@ topology_queue_describe(struct topology *topology, uint64_t id, struct queue_des
             .name_len = exchange->name_len,
             .durable = exchange->durable,
             .ticket = exchange->ticket,
+            .arguments = (uint8_t *)view_dup(exchange_arguments(exchange)),
+            .arguments_len = exchange->arguments_len,
             .delays = true,
+            .passes_on = exchange->type->passes_on,
         };
     topology_unlock(topology);
     return queue != NULL || exchange != NULL;

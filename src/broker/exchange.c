@@ -7,8 +7,9 @@
 #include "policy_priv.h"
 
 static const struct exchange_type *const types[] = {
-    &exchange_direct,          &exchange_fanout,       &exchange_topic,  &exchange_headers,
-    &exchange_consistent_hash, &exchange_modulus_hash, &exchange_random, &exchange_delayed,
+    &exchange_direct,  &exchange_fanout,          &exchange_topic,
+    &exchange_headers, &exchange_consistent_hash, &exchange_modulus_hash,
+    &exchange_random,  &exchange_delayed,         &exchange_deduplicating,
 };
 
 /* What every vhost has. "" is a direct exchange to those who ask; nothing is ever bound to it. */

@@ -32,6 +32,7 @@ struct exchange_type {
      * the functions below the other type's are called. NULL, both: an ordinary type. */
     const struct exchange_type *(*acts_as)(struct view arguments);
     bool (*divert)(const struct exchange *exchange, struct router *router);
+    bool passes_on; /* what is in its own queue leaves at once */
 
     /* The index: exchange.index is the type's. */
     void (*init)(struct exchange *exchange);
@@ -46,7 +47,7 @@ struct exchange_type {
 
 extern const struct exchange_type exchange_direct, exchange_fanout, exchange_topic,
     exchange_headers, exchange_consistent_hash, exchange_modulus_hash, exchange_random,
-    exchange_delayed;
+    exchange_delayed, exchange_deduplicating;
 
 /* NULL when there is no such type. */
 const struct exchange_type *exchange_type_find(struct view name);
@@ -157,9 +158,10 @@ struct router {
     struct view properties; /* the message's, checked */
     const struct exchange **seen;
     size_t n_seen, size;
-    struct idmap seen_ids; /* only once there are many */
-    size_t n_matched;      /* bindings that matched, ever */
-    size_t n_visited;      /* exchanges and places of an index looked at: what tests count */
+    struct idmap seen_ids;         /* only once there are many */
+    const struct exchange *out_of; /* the message comes out of its own queue; or NULL */
+    size_t n_matched;              /* bindings that matched, ever */
+    size_t n_visited; /* exchanges and places of an index looked at: what tests count */
     const struct exchange *few[16];
 };
 

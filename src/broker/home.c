@@ -109,6 +109,7 @@ make_queue(struct home *home, uint64_t id)
 {
     struct queue_description description;
     struct queue_settings settings;
+    struct view arguments;
     struct queue *queue;
 
     if (!topology_queue_describe(home->topology, id, &description))
@@ -123,12 +124,16 @@ make_queue(struct home *home, uint64_t id)
         .durable = description.durable && home->journal != NULL,
         .auto_delete = description.auto_delete,
         .delays = description.delays,
+        .passes_on = description.passes_on,
         .max_priority = max_priority(&description),
         .ticket = description.ticket,
         .account = &home->memory,
         .store = home->pages,
     };
-    queue_rules_init(&settings.rules, view_of(description.arguments, description.arguments_len),
+    arguments = view_of(description.arguments, description.arguments_len);
+    settings.dedup = description.passes_on ? dedup_settings_of_exchange(arguments)
+                                           : dedup_settings_of_queue(arguments);
+    queue_rules_init(&settings.rules, description.delays ? view_of(NULL, 0) : arguments,
                      view_of(description.policy, description.policy_len));
     settings.rules.has_dead_letter_exchange |= description.delays; /* what is due is a letter */
     queue = mem_new(struct queue);
@@ -249,6 +254,37 @@ apply_rules(struct home *home, struct queue *queue, struct publish *publish, boo
     return true;
 }
 
+/* A key that a queue has to look at, and until when to remember it. */
+struct keyed {
+    bool is; /* false: the message has none, or the queue does not care */
+    struct dedup_key key;
+    uint64_t until_ms, now_ms;
+};
+
+/* False: it is a duplicate. */
+static bool
+look_at_key(struct home *home, struct queue *queue, const struct publish *publish,
+            struct keyed *out)
+{
+    struct view properties = publish->content->properties;
+
+    out->is = queue->dedup != NULL && dedup_key_of(properties, &out->key);
+    if (!out->is)
+        return true;
+    out->now_ms = home_now_ms(home);
+    out->until_ms = dedup_until_ms(queue->dedup, properties, out->now_ms);
+    return !queue_knows(queue, &out->key, out->now_ms);
+}
+
+static void
+remember(struct home *home, struct queue *queue, const struct backlog *backlog, uint64_t seq,
+         const struct keyed *keyed)
+{
+    queue_remember(queue, backlog, seq, &keyed->key, keyed->until_ms, keyed->now_ms);
+    if (queue->settings.durable)
+        store_keep_keys(home, &queue->plain);
+}
+
 /* Into every queue; those that must remember it are in home->targets, or, when *out_kept, written
  * down already. False when one refuses it. */
 static bool
@@ -261,26 +297,37 @@ enqueue(struct home *home, struct publish *publish, const struct queue_ref *targ
     for (size_t i = 0; i < n; i++) {
         struct queue *queue = home_queue(home, targets[i].id);
         struct backlog *backlog;
+        struct keyed keyed;
         uint64_t seq;
 
         if (queue == NULL) {
             ok = streams_publish(home, targets[i].id, publish->content, wants_confirm) && ok;
             continue;
         }
-        if ((publish->is_dated | queue->life.rules_publish) &&
-            !apply_rules(home, queue, publish, out_kept)) {
-            ok = false;
-            continue;
+        keyed.is = false;
+        if (publish->is_dated | queue->life.rules_publish) {
+            if (!look_at_key(home, queue, publish, &keyed)) {
+                *out_kept = true; /* confirmed when the first one is safe */
+                continue;
+            }
+            if (!apply_rules(home, queue, publish, out_kept)) {
+                ok = false;
+                continue;
+            }
         }
         switch (queue_publish(queue, publish, &backlog, &seq)) {
         case QUEUE_REFUSED:
             ok = false;
             break;
         case QUEUE_PASSED:
+            if (keyed.is)
+                remember(home, queue, NULL, 0, &keyed);
             break;
         case QUEUE_KEPT:
             if (queue->settings.durable && publish->persistent)
                 store_add_target(home, backlog, seq);
+            if (keyed.is)
+                remember(home, queue, backlog, seq, &keyed);
             if (queue->n_consumers > 0 && backlog->window.ready > BEHIND_MIN)
                 home->post->behind++;
             if (home->memory > home->memory_max)

@@ -193,15 +193,18 @@ write_letter(struct home *home, struct letter *letter, struct queue *queue)
     dead_letter_properties(&letter->properties, &dead, &note);
 }
 
-/* It goes on as it came, but for x-delay; its strings are the message's. */
+/* It goes on as it came, but for x-delay, which said how long; its strings are the message's. */
 static void
-write_due(struct letter *letter)
+write_due(struct letter *letter, const struct queue *queue)
 {
     struct content due = message_content(letter->message);
 
     letter->exchange = due.exchange;
     letter->routing_key = due.routing_key;
-    delay_properties(&letter->properties, due.properties);
+    if (queue->settings.passes_on)
+        buf_append(&letter->properties, due.properties.at, due.properties.len);
+    else
+        delay_properties(&letter->properties, due.properties);
 }
 
 /* Whether the queue died of it before: asked of the topology only when that can be. */
@@ -295,7 +298,7 @@ send_letter(struct home *home, struct letter *letter)
     if (queue != NULL) {
         route_init(&route);
         if (letter->why == DEATH_DUE)
-            write_due(letter);
+            write_due(letter, queue);
         else
             write_letter(home, letter, queue);
         route_letter(home, queue, letter, &route);

@@ -214,6 +214,8 @@ home_queue_finish(struct queue *queue)
 static uint64_t
 deadline(const struct home *home, const struct publish *publish, const struct queue *queue)
 {
+    if (queue->settings.passes_on)
+        return home_now_ms(home);
     if (queue->settings.delays)
         return clock_now_ms() + home->wall_offset_ms + 1 +
                delay_asked_ms(publish->content->properties);

@@ -133,6 +133,8 @@ void store_close(struct home *home);
 bool store_is_refusing(const struct home *home);
 void store_trouble(struct home *home, enum home_trouble which, const struct err *why);
 void store_add_target(struct home *home, struct backlog *backlog, uint64_t seq);
+/* The keys of its queue must be in a state before the journal is left behind. */
+void store_keep_keys(struct home *home, struct backlog *backlog);
 void store_published(struct home *home, const struct publish *publish);
 void store_settled(void *arg, struct backlog *backlog, uint64_t first, uint64_t last);
 bool store_mark(void *arg, struct backlog *backlog);

@@ -55,6 +55,19 @@ keep(struct home *home, struct backlog *backlog, struct buf *frame)
 }
 
 void
+store_keep_keys(struct home *home, struct backlog *backlog)
+{
+    if (list_is_linked(&backlog->journaled))
+        return;
+    backlog->keep_lsn = journal_lsn(home->journal);
+    list_append(&home->journaled, &backlog->journaled);
+    if (backlog->delivered_mark > 1) {
+        record_delivered(open_frame(home), backlog->id, backlog->delivered_mark);
+        journal_added(home->journal);
+    }
+}
+
+void
 store_add_target(struct home *home, struct backlog *backlog, uint64_t seq)
 {
     if (home->n_targets == home->targets_size) {
@@ -157,7 +170,7 @@ static void
 look_at_backlog(void *arg, struct backlog *backlog)
 {
     (void)arg;
-    if (list_is_linked(&backlog->journaled) && window_is_empty(&backlog->window))
+    if (list_is_linked(&backlog->journaled) && backlog_is_idle(backlog))
         list_remove(&backlog->journaled);
 }
 
@@ -436,7 +449,7 @@ checkpoint_save(struct home *home)
     while ((link = list_take_first(&cp->backlogs)) != NULL) {
         struct backlog *backlog = container_of(link, struct backlog, stating);
 
-        if (window_is_empty(&backlog->window))
+        if (backlog_is_idle(backlog))
             continue;
         buf_clear(&state);
         backlog_state(backlog, backlog->state_end, home->is_stopping, &state);
@@ -505,7 +518,7 @@ checkpoint_page(struct home *home)
         if (backlog->keep_lsn >= cp->upto)
             break;
         list_remove(&backlog->journaled);
-        if (window_is_empty(&backlog->window))
+        if (backlog_is_idle(backlog))
             continue;
         backlog_page_out(backlog);
         backlog->state_end = backlog->paged_end;
@@ -694,7 +707,7 @@ backlog_recovered(void *arg, struct backlog *backlog)
 {
     struct home *home = arg;
 
-    if (window_is_empty(&backlog->window) || list_is_linked(&backlog->journaled))
+    if (backlog_is_idle(backlog) || list_is_linked(&backlog->journaled))
         return;
     backlog->keep_lsn = 0;
     list_prepend(&home->journaled, &backlog->journaled);

@@ -49,6 +49,11 @@ queue_init(struct queue *queue, const struct queue_settings *settings, const str
     life_init(queue);
     loans_init(queue);
     init_backlog(queue, &queue->plain, 0);
+    if (settings->dedup.size > 0) {
+        queue->dedup = mem_new(struct dedup);
+        dedup_init(queue->dedup, &settings->dedup);
+        queue->plain.dedup = queue->dedup;
+    }
     if (settings->max_priority > 0) {
         queue->levels = mem_new(struct queue_levels);
         queue->levels->at[0] = &queue->plain;
@@ -305,6 +310,32 @@ queue_deadline(const struct queue *queue, uint64_t expiration_ms, uint64_t now_m
     if (expiration_ms < ttl_ms)
         ttl_ms = expiration_ms;
     return ttl_ms != RULE_NONE ? now_ms + ttl_ms : 0;
+}
+
+/* A dedup_lives_fn; seqs are outer ones. */
+static bool
+is_here(void *arg, uint64_t seq)
+{
+    struct backlog *backlog = queue_level(arg, backlog_id_level(seq));
+
+    return backlog != NULL && window_has(&backlog->window, backlog_id_queue(seq));
+}
+
+bool
+queue_knows(struct queue *queue, const struct dedup_key *key, uint64_t now_ms)
+{
+    return dedup_knows(queue->dedup, key, now_ms, is_here, queue);
+}
+
+void
+queue_remember(struct queue *queue, const struct backlog *backlog, uint64_t seq,
+               const struct dedup_key *key, uint64_t until_ms, uint64_t now_ms)
+{
+    struct dedup_entry entry = {
+        .key = *key, .seq = seq != 0 ? outer_seq(backlog, seq) : 0, .until_ms = until_ms};
+
+    dedup_add(queue->dedup, &entry, now_ms);
+    dedup_sweep(queue->dedup, queue_ready(queue) + queue_unacked(queue), is_here, queue);
 }
 
 enum queue_kept
@@ -609,6 +640,9 @@ queue_fini(struct queue *queue, bool forget)
     life_fini(queue);
     queue_each_level(queue, fini_level, &forget);
     free(queue->levels);
+    if (queue->dedup != NULL)
+        dedup_fini(queue->dedup);
+    free(queue->dedup);
     queue_rules_fini(&queue->settings.rules);
 }
 

@@ -1,5 +1,6 @@
 #include "arguments_priv.h"
 #include "field_text.h"
+#include "lepus/broker/dedup.h"
 #include "lepus/broker/stream_arguments.h"
 #include "lepus/wire/table.h"
 
@@ -55,6 +56,9 @@ enum check {
     A("x-queue-leader-locator",          C|Q|S,    CHOICE,      0,             NULL,                "client-local balanced random least-leaders", "invalid_queue_locator_arg") \
     A("x-delivery-limit",                C|Q,      INTEGER,     0,             NULL,                NULL, NULL) \
     A("x-consumer-timeout",              C|Q,      COUNT,       TEN_YEARS_MS,  "value_too_large",              NULL, NULL) \
+    A("x-message-deduplication",         C|Q,      BOOLEAN,     0,             NULL,                NULL, NULL) \
+    A("x-cache-size",                    C|Q,      POSITIVE,    DEDUP_KEYS_MAX, "value_too_large", NULL, NULL) \
+    A("x-cache-ttl",                     C|Q,      POSITIVE,    TEN_YEARS_MS,  "value_too_large",   NULL, NULL) \
     A("x-queue-master-locator",          C,        ANYTHING,    0,             NULL,                NULL, NULL)
 /* clang-format on */
 

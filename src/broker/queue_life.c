@@ -21,7 +21,8 @@ look_at_rules(struct queue *queue)
 
     life->drops_head = limited && rules->overflow == OVERFLOW_DROP_HEAD;
     life->refuses = limited && rules->overflow != OVERFLOW_DROP_HEAD;
-    life->rules_publish = life->refuses || rules->ttl_ms != RULE_NONE || queue->settings.delays;
+    life->rules_publish = life->refuses || rules->ttl_ms != RULE_NONE || queue->settings.delays ||
+                          queue->settings.dedup.size > 0;
 }
 
 void

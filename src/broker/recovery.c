@@ -327,6 +327,23 @@ is_gone(const struct past *past, uint64_t seq)
     return from < past->n_gone && past->gone[from].first <= seq;
 }
 
+/* It is remembered, whether its message is alive or not. When that came is only told by a queue
+ * that passes on; otherwise its time begins anew. */
+static void
+remember_key(const struct recovery *r, struct past *past, const struct record_message *m,
+             uint64_t seq)
+{
+    struct queue *queue = past->queue;
+    bool is_told = queue->settings.passes_on && m->expires_ms != 0;
+    uint64_t came_ms = is_told ? m->expires_ms : r->wall_ms;
+    struct dedup_entry entry = {.seq = level_seq(backlog_id_level(past->id), seq)};
+
+    if (queue->dedup == NULL || !dedup_key_of(m->content.properties, &entry.key))
+        return;
+    entry.until_ms = dedup_until_ms(queue->dedup, m->content.properties, came_ms);
+    dedup_learn(queue->dedup, &entry, r->wall_ms);
+}
+
 /* Into each queue where it is still alive; queues of one frame have one home. */
 static bool
 put_back(struct recovery *r, struct record_reader *reader, struct record *record, struct err *err)
@@ -340,8 +357,11 @@ put_back(struct recovery *r, struct record_reader *reader, struct record *record
     while (record_next_target(reader, record, &target)) {
         struct past *past = idmap_find(&r->pasts, target.queue);
 
-        if (past == NULL || past->backlog == NULL || target.seq < past->end ||
-            (expired && !past->queue->settings.delays) || is_gone(past, target.seq))
+        if (past == NULL || past->backlog == NULL)
+            continue;
+        remember_key(r, past, m, target.seq);
+        if (target.seq < past->end || (expired && !past->queue->settings.delays) ||
+            is_gone(past, target.seq))
             continue;
         if (message != NULL && made_for != past->home)
             message_unref(&message);

@@ -89,6 +89,7 @@ router_init(struct router *router, struct route *out, struct view properties)
     router->n_seen = 0;
     router->size = SEEN_FEW;
     idmap_init(&router->seen_ids);
+    router->out_of = NULL;
     router->n_matched = 0;
     router->n_visited = 0;
     out->count = 0;
@@ -155,7 +156,8 @@ ask(const struct exchange *exchange, const struct keys *keys, struct router *rou
     size_t matched = router->n_matched;
 
     router->n_visited++;
-    if (exchange->type->divert != NULL && exchange->type->divert(exchange, router))
+    if (exchange->type->divert != NULL && exchange != router->out_of &&
+        exchange->type->divert(exchange, router))
         return;
     ask_for_key(exchange, keys->first, router);
     for (size_t i = 0; exchange->acts_as->by_key && i < keys->n_more; i++)
@@ -344,6 +346,7 @@ topology_route_own(struct topology *topology, uint64_t exchange, struct view rou
     router_init(&router, out, properties);
     topology_read_lock(topology);
     found = idmap_find(&topology->exchanges_with_queue, exchange);
+    router.out_of = found;
     if (found != NULL)
         follow(found, &keys, &router);
     topology_unlock(topology);

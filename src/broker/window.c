@@ -707,6 +707,26 @@ window_spill(struct window *window, bool bodies)
     advance_head(window);
 }
 
+bool
+window_has(struct window *window, uint64_t seq)
+{
+    size_t from = window->gone_at, to = window->n_gone;
+
+    if (idmap_find(&window->held, seq) != NULL)
+        return true;
+    if (seq < window->front.end || seq >= window->back.first)
+        return window_slot(window, seq) != NULL;
+    while (from < to) {
+        size_t middle = from + (to - from) / 2;
+
+        if (window->gone[middle].last < seq)
+            from = middle + 1;
+        else
+            to = middle;
+    }
+    return window->middle > 0 && !(from < window->n_gone && window->gone[from].first <= seq);
+}
+
 static bool
 is_known_gone(struct window *window, uint64_t seq)
 {

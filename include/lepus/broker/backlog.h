@@ -20,6 +20,7 @@
 #define LEPUS_BROKER_BACKLOG_H
 
 #include "lepus/base/list.h"
+#include "lepus/broker/dedup.h"
 #include "lepus/broker/window.h"
 #include "lepus/store/pages.h"
 
@@ -44,6 +45,7 @@ struct backlog {
     struct queue *queue; /* whose it is: for its home */
     bool durable;
     struct window window;
+    struct dedup *dedup; /* what else its state has to tell: of a queue's level 0; or NULL */
     const struct backlog_ops *ops;
     void *ops_arg;
 
@@ -69,6 +71,14 @@ struct backlog {
     uint64_t keep_lsn;     /* while journaled: from there on */
     uint64_t state_end;    /* while stating: the state covers what is below */
 };
+
+/* A restart may know nothing of it. */
+static inline bool
+backlog_is_idle(const struct backlog *backlog)
+{
+    return window_is_empty(&backlog->window) &&
+           (backlog->dedup == NULL || dedup_is_empty(backlog->dedup));
+}
 
 static inline uint64_t
 backlog_id(uint64_t queue, uint8_t level)
@@ -115,7 +125,8 @@ uint64_t backlog_first(struct backlog *backlog);
 uint64_t backlog_head(struct backlog *backlog);
 
 /* Asks for the page of a slot without a message, or with seq 0 for the middle's next one; after
- * that, ops->loaded. False, and nothing happens, while another page is under way: ask again then. */
+ * that, ops->loaded. False, and nothing happens, while another page is under way: ask again then.
+ */
 bool backlog_load(struct backlog *backlog, uint64_t seq);
 
 /* Takes what backlog_first gave. */

@@ -22,6 +22,9 @@
  *   restart     what was restored is taken and indexed, a page after the other, before the first
  *               message leaves: otherwise one could overtake another
  *
+ * An exchange of type x-message-deduplication has such a queue, too (settings.passes_on): what it
+ * keeps is due at once, and leaves with the headers that it came with.
+ *
  * Time is counted from when the queue gets the message, rounded up: none leaves early.
  */
 #ifndef LEPUS_BROKER_DELAY_H

@@ -24,6 +24,7 @@
 #include "lepus/base/list.h"
 #include "lepus/broker/backlog.h"
 #include "lepus/broker/command.h"
+#include "lepus/broker/dedup.h"
 #include "lepus/broker/queue_life.h"
 #include "lepus/broker/queue_loans.h"
 #include "lepus/broker/queue_rules.h"
@@ -75,7 +76,9 @@ enum consumer_stop {
 struct queue_settings {
     struct queue_ref ref;
     bool durable, auto_delete;
-    bool delays; /* an exchange's own: delay.h */
+    bool delays;    /* an exchange's own: delay.h */
+    bool passes_on; /* likewise: everything is due at once */
+    struct dedup_settings dedup;
     uint8_t max_priority;
     struct queue_rules rules; /* the queue's from queue_init on */
     uint64_t ticket;          /* of a durable one: until that is committed, nothing in it is safe */
@@ -98,6 +101,7 @@ struct queue {
     uint32_t n_leaving; /* until they are gone nobody is active */
     struct consumer *exclusive;
     struct queue_life life;
+    struct dedup *dedup; /* NULL: duplicates are none of its business */
     struct queue_loans loans;
     const struct queue_ops *ops;
     struct backlog_ops backlog_ops;
@@ -155,6 +159,14 @@ struct publish {
     uint64_t expires_ms;    /* of the message yet to be made: wall clock; 0: never */
     bool tidy;              /* told: a queue wants queue_tidy once this is written down */
 };
+
+/* Whether its key is that of one that came before: then it is not to be published. Of queues that
+ * deduplicate, here and below. */
+bool queue_knows(struct queue *queue, const struct dedup_key *key, uint64_t now_ms);
+
+/* The publish with that key was taken; seq as queue_publish told it, 0 when it was passed. */
+void queue_remember(struct queue *queue, const struct backlog *backlog, uint64_t seq,
+                    const struct dedup_key *key, uint64_t until_ms, uint64_t now_ms);
 
 /* When a message published now, with that expiration (RULE_NONE: without), expires in this queue;
  * 0: never. */

@@ -23,10 +23,10 @@
  * something tell a ticket, and whoever answers -ok waits until the metadata has committed it.
  * Ticket 0: nothing to wait for. A topology without metadata keeps nothing, and every ticket is 0.
  *
- * Exchanges of some types (x-delayed-message) have a queue of their own: its id is the exchange's,
- * it has no name and no binding, is not counted, and lives and dies with the exchange. Routes may
- * lead there; its home is told of its end by the topology (topology_on_queue_gone), since many
- * things may take an exchange away.
+ * Exchanges of some types (x-delayed-message, x-message-deduplication) have a queue of their own:
+ * its id is the exchange's, it has no name and no binding, is not counted, and lives and dies with
+ * the exchange. Routes may lead there; its home is told of its end by the topology
+ * (topology_on_queue_gone), since many things may take an exchange away.
  *
  * Names: CR and LF are stripped from new names, as RabbitMQ does. Error texts are RabbitMQ's.
  */
@@ -191,7 +191,8 @@ struct queue_description {
     uint8_t *policy; /* what policies say of it (policy.h), likewise */
     size_t policy_len;
     uint64_t ticket; /* of a durable one: until that is safe, no message in it is */
-    bool delays;     /* the own queue of an x-delayed-message exchange, which has that name */
+    bool delays;     /* an exchange's own queue (delay.h): name and arguments are the exchange's */
+    bool passes_on;  /* likewise: of one that deduplicates */
 };
 
 bool topology_queue_describe(struct topology *topology, uint64_t id, struct queue_description *out);

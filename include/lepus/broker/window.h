@@ -22,9 +22,9 @@
  * are O(1) but for returned ones (O(log n) in how many wait). An empty window keeps almost no
  * memory.
  *
- * A message that is to leave, but only when something else is safe, is *held*: its slot is GONE, and
- * the window keeps the message beside the slots, from wherever it stood, until window_release. It
- * counts as unacked, and lives as far as pages and restarts are concerned.
+ * A message that is to leave, but only when something else is safe, is *held*: its slot is GONE,
+ * and the window keeps the message beside the slots, from wherever it stood, until window_release.
+ * It counts as unacked, and lives as far as pages and restarts are concerned.
  *
  * Owned by its queue's home worker. window_check recounts; tests call it after each step.
  */
@@ -106,6 +106,9 @@ struct slot *window_take(struct window *window, uint64_t seq, void *taker);
  * next push. */
 struct slot *window_slot(struct window *window, uint64_t seq);
 
+/* Whether it lives: READY, UNACKED or held, wherever it is. */
+bool window_has(struct window *window, uint64_t seq);
+
 /* UNACKED -> GONE. False when it is not UNACKED. */
 bool window_settle(struct window *window, uint64_t seq);
 
@@ -177,7 +180,8 @@ void window_restore(struct window *window, const struct window_middle *middle,
 /* The next push gets at least this seq. */
 void window_skip_to(struct window *window, uint64_t seq);
 
-/* What a restart finds again below `end`: octets of bodies, and a time before which none expires. */
+/* What a restart finds again below `end`: octets of bodies, and a time before which none expires.
+ */
 void window_sum(const struct window *window, uint64_t end, uint64_t *out_bytes,
                 uint64_t *out_due_ms);
 
