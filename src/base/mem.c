@@ -1,6 +1,9 @@
 #include "lepus/base/mem.h"
 
+#include <malloc.h>
 #include <stdbool.h>
+
+enum { LARGE = 512 * 1024, KEPT_ON_TOP = 1024 * 1024 };
 
 static _Thread_local unsigned fail_in; /* tests only; 0: never */
 
@@ -18,6 +21,13 @@ or_abort(void *at, size_t size)
         abort();
     }
     return at;
+}
+
+void
+mem_begin(void)
+{
+    mallopt(M_MMAP_THRESHOLD, LARGE);
+    mallopt(M_TRIM_THRESHOLD, KEPT_ON_TOP);
 }
 
 void *

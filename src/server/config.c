@@ -168,7 +168,7 @@ static const struct config_key keys[] = {
     {"store", "journal_size", KEY_SIZE, OFF(store.journal_size), "128MiB", 32 * MIB,
      64ULL * 1024 * MIB, 0, NULL, NULL,
      "The journal of each worker; what lives longer than it lasts moves to the queues' own files."},
-    {"store", "memory", KEY_SIZE, OFF(store.memory), "16MiB", MIB, 1024ULL * 1024 * MIB, 0, NULL,
+    {"store", "memory", KEY_SIZE, OFF(store.memory), "8MiB", MIB, 1024ULL * 1024 * MIB, 0, NULL,
      NULL, "Messages kept in memory, of all queues together; what is above waits on disk."},
     {"store", "disk_free_limit", KEY_DISK_SHARE, OFF(store.disk_free_limit), "50MB", 0, 0,
      CONFIG_LIVE, NULL, NULL, "Publishers are blocked while the disk has less room than this."},

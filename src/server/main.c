@@ -264,9 +264,11 @@ act(struct program *program)
 int
 main(int argc, char **argv)
 {
-    struct program *program = mem_new(struct program);
+    struct program *program;
     int status;
 
+    mem_begin();
+    program = mem_new(struct program);
     program->sources.environment = (const char *const *)environ;
     program->sources.options = program->overrides;
     if (!read_options(program, argc, argv))

@@ -12,6 +12,11 @@
 
 #include "lepus/base/banned.h"
 
+/* Once, before there are threads: blocks of half a MiB and more are the system's again as soon as
+ * they are freed. (glibc by itself, once it has seen such a block go, takes the next ones from a
+ * heap, and keeps that: 16 MiB for a password, for good.) */
+void mem_begin(void);
+
 /* One zeroed struct of the type. */
 #define mem_new(type) ((type *)mem_alloc_zero(sizeof(type)))
 
