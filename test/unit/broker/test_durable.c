@@ -3,6 +3,7 @@
 #include <sqlite3.h>
 
 #include "../store/tmpdir.h"
+#include "lepus/broker/policy.h"
 #include "lepus/store/metadata.h"
 
 enum { SHARDS = 4 };
@@ -545,6 +546,89 @@ describe(struct life *life, char *to, size_t size)
     }
 }
 
+static bool
+put_policy(struct fixture *f, const char *name, bool is_operator, const char *definition,
+           uint64_t *out_ticket)
+{
+    struct policy_spec spec = {
+        .name = view_str(name),
+        .is_operator = is_operator,
+        .pattern = VIEW_LIT("^q"),
+        .apply_to = VIEW_LIT("all"),
+        .priority = -7,
+        .definition = view_str(definition),
+    };
+
+    return policy_put(f->vhost, &spec, POLICY_KEEPS_UNKNOWN, out_ticket, &f->err);
+}
+
+static void
+note_policy(void *arg, const struct policy_spec *policy)
+{
+    char *text = arg;
+    size_t len = strlen(text);
+
+    snprintf(text + len, 512 - len, "%s" VIEW_FMT " " VIEW_FMT " " VIEW_FMT " %d " VIEW_FMT "\n",
+             policy->is_operator ? "operator " : "", VIEW_ARG(policy->name),
+             VIEW_ARG(policy->pattern), VIEW_ARG(policy->apply_to), (int)policy->priority,
+             VIEW_ARG(policy->definition));
+}
+
+static void
+policies_come_back_and_hold(void **state)
+{
+    uint64_t ticket = 0;
+    char text[512] = "";
+    struct life life;
+    struct fixture *f = &life.f;
+
+    (void)state;
+    init(&life);
+    exchange_as(f, "qx", "direct", "d", "");
+    durable_queue(f, "q", "d", "");
+    bind_queue(f, "amq.fanout", "q", "");
+    assert_true(
+        put_policy(f, "p", false, "{\"alternate-exchange\":\"amq.fanout\",\"odd\":1}", &ticket));
+    assert_true(ticket > metadata_committed(life.metadata));
+    assert_true(put_policy(f, "p", true, "{\"max-length\":5}", NULL));
+    assert_true(put_policy(f, "gone", false, "{\"max-length\":5}", NULL));
+    assert_true(policy_remove(f->vhost, false, VIEW_LIT("gone"), &ticket, &f->err));
+    assert_true(ticket > metadata_committed(life.metadata));
+    for (int i = 0; i < 2; i++) {
+        restart(&life);
+        text[0] = '\0';
+        policy_each(f->vhost, note_policy, text);
+        assert_string_equal(text, "p ^q all -7 {\"alternate-exchange\":\"amq.fanout\",\"odd\":1}\n"
+                                  "operator p ^q all -7 {\"max-length\":5}\n");
+        assert_string_equal(routed(f, "qx", "nowhere"), "q");
+    }
+    assert_true(policy_remove(f->vhost, false, VIEW_LIT("p"), NULL, &f->err));
+    restart(&life);
+    assert_string_equal(routed(f, "qx", "nowhere"), "");
+    fini(&life);
+}
+
+/* What an operator broke in the file harms the policy alone. */
+static void
+a_policy_that_cannot_be_is_left_alone(void **state)
+{
+    struct life life;
+    char text[512] = "";
+
+    (void)state;
+    init(&life);
+    assert_true(put_policy(&life.f, "p", false, "{\"max-length\":5}", NULL));
+    metadata_put_policy(life.metadata, &(struct metadata_policy){.vhost = vhost_id(life.f.vhost),
+                                                                 .name = VIEW_LIT("broken"),
+                                                                 .pattern = VIEW_LIT("a(b"),
+                                                                 .apply_to = VIEW_LIT("all"),
+                                                                 .definition = VIEW_LIT("{}")});
+    restart(&life);
+    policy_each(life.f.vhost, note_policy, text);
+    assert_string_equal(text, "p ^q all -7 {\"max-length\":5}\n");
+    fini(&life);
+}
+
 static void
 random_lives_come_back_as_they_were(void **state)
 {
@@ -579,6 +663,8 @@ main(void)
         cmocka_unit_test(vhosts_are_made_and_deleted_with_all_in_them),
         cmocka_unit_test(a_broker_whose_vhosts_were_all_deleted_makes_none),
         cmocka_unit_test(a_row_that_cannot_be_stops_the_start_by_name),
+        cmocka_unit_test(policies_come_back_and_hold),
+        cmocka_unit_test(a_policy_that_cannot_be_is_left_alone),
         cmocka_unit_test(random_lives_come_back_as_they_were),
     };
 
