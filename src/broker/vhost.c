@@ -48,6 +48,14 @@ vhost_may_declare(struct vhost *vhost, struct err *err)
            err_set(err, CONNECTION_FORCED, "vhost '%s' is deleted", vhost->name);
 }
 
+void
+vhost_set_default_type(struct vhost *vhost, struct view type)
+{
+    vhost->default_type = view_equal(type, VIEW_LIT("quorum"))   ? "quorum"
+                          : view_equal(type, VIEW_LIT("stream")) ? "stream"
+                                                                 : NULL;
+}
+
 /* --- making -------------------------------------------------------------------------------- */
 
 static bool
@@ -61,6 +69,7 @@ put_locked(struct topology *topology, const struct metadata_vhost *row, struct e
             return false;
         vhost = vhost_make(topology, ++topology->last_vhost, row->name);
     }
+    vhost_set_default_type(vhost, row->default_queue_type);
     named.id = vhost->id;
     durable_add_vhost(topology, &named);
     vhost_make_predeclared(vhost);

@@ -608,6 +608,60 @@ policies_come_back_and_hold(void **state)
     fini(&life);
 }
 
+static const char *
+type_of(struct fixture *f, const char *name, const char *flags, const char *arguments)
+{
+    struct queue_description d;
+    struct queue_found found = {0};
+    struct field type;
+
+    assert_int_not_equal(queue_as(f, name, flags, arguments, &found), QUEUE_FAILED);
+    assert_int_equal(queue_as(f, found.name, flags, arguments, &found), QUEUE_FOUND);
+    assert_true(topology_queue_describe(f->topology, found.ref.id, &d));
+    f->text[0] = '\0';
+    if (table_find(view_of(d.arguments, d.arguments_len), VIEW_LIT("x-queue-type"), &type))
+        snprintf(f->text, sizeof(f->text), VIEW_FMT, VIEW_ARG(type.bytes));
+    queue_description_fini(&d);
+    return f->text;
+}
+
+static void
+vhosts_have_a_default_type_of_queues(void **state)
+{
+    struct metadata_vhost row = {.name = VIEW_LIT("/"), .default_queue_type = VIEW_LIT("quorum")};
+    struct queue_found found;
+    struct life life;
+    struct fixture *f = &life.f;
+
+    (void)state;
+    init(&life);
+    durable_queue(f, "before", "d", "");
+    assert_true(topology_put_vhost(f->topology, &row, NULL, &f->err));
+    for (int i = 0; i < 2; i++) {
+        assert_string_equal(type_of(f, "before", "d", ""), "");
+        assert_string_equal(type_of(f, "plain", "d", ""), "quorum");
+        assert_string_equal(type_of(f, "more", "d", "x-max-length:I=5"), "quorum");
+        assert_string_equal(type_of(f, "said", "d", "x-queue-type:S=classic"), "classic");
+        assert_string_equal(type_of(f, "stream", "d", "x-queue-type:S=stream"), "stream");
+        assert_string_equal(type_of(f, "transient", "", ""), "");
+        assert_string_equal(type_of(f, "exclusive", "de", ""), "");
+        assert_string_equal(type_of(f, "auto", "da", ""), "");
+        restart(&life);
+    }
+    assert_int_equal(queue_as(f, "", "d", "", &found), QUEUE_CREATED); /* named by the server */
+    assert_int_equal(queue_as(f, "p", "d", "x-max-priority:I=5", &found), QUEUE_FAILED);
+    assert_string_equal(f->err.text, "invalid arg 'x-max-priority' for queue 'p' in vhost '/' of "
+                                     "queue type rabbit_quorum_queue");
+    row.default_queue_type = VIEW_LIT("");
+    assert_true(topology_put_vhost(f->topology, &row, NULL, &f->err));
+    assert_string_equal(type_of(f, "classic", "d", ""), "");
+    assert_int_equal(queue_as(f, "plain", "d", "", &found), QUEUE_FAILED);
+    assert_string_equal(f->err.text,
+                        "inequivalent arg 'x-queue-type' for queue 'plain' in vhost '/': received "
+                        "none but current is the value 'quorum' of type 'longstr'");
+    fini(&life);
+}
+
 /* What an operator broke in the file harms the policy alone. */
 static void
 a_policy_that_cannot_be_is_left_alone(void **state)
@@ -663,6 +717,7 @@ main(void)
         cmocka_unit_test(vhosts_are_made_and_deleted_with_all_in_them),
         cmocka_unit_test(a_broker_whose_vhosts_were_all_deleted_makes_none),
         cmocka_unit_test(a_row_that_cannot_be_stops_the_start_by_name),
+        cmocka_unit_test(vhosts_have_a_default_type_of_queues),
         cmocka_unit_test(policies_come_back_and_hold),
         cmocka_unit_test(a_policy_that_cannot_be_is_left_alone),
         cmocka_unit_test(random_lives_come_back_as_they_were),
