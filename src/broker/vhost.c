@@ -98,11 +98,12 @@ topology_put_vhost(struct topology *topology, const struct metadata_vhost *row,
 static void
 remove_queues(struct vhost *vhost, struct queue_ref **out, size_t *out_n)
 {
+    struct map_cursor cursor = {0};
     struct map_node *at;
     size_t n = 0;
 
     *out = mem_alloc((vhost->queues.count + 1) * sizeof(**out));
-    while ((at = map_next(&vhost->queues, NULL)) != NULL) {
+    while ((at = map_any(&vhost->queues, &cursor)) != NULL) {
         struct queue_entry *queue = container_of(at, struct queue_entry, node);
 
         (*out)[n++] = queue->ref;
@@ -114,9 +115,10 @@ remove_queues(struct vhost *vhost, struct queue_ref **out, size_t *out_n)
 static void
 remove_exchanges(struct vhost *vhost)
 {
+    struct map_cursor cursor = {0};
     struct map_node *at;
 
-    while ((at = map_next(&vhost->exchanges, NULL)) != NULL) {
+    while ((at = map_any(&vhost->exchanges, &cursor)) != NULL) {
         struct exchange *exchange = container_of(at, struct exchange, node);
 
         exchange->predeclared = false;
