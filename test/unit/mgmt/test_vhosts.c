@@ -386,20 +386,30 @@ deletion_meets_work(void **state)
     stop(&b);
 }
 
+/* What this thread has worked: a busy machine counts for nothing. */
+static uint64_t
+worked_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
 /* Within one lock: had each a way to go through what went before, it would be a thousand times. */
 static void
 a_large_vhost_goes_in_the_time_that_it_came_in(void **state)
 {
     enum { N = 100000, SLOWER_AT_MOST = 5 };
     struct vhost *vhost;
-    uint64_t began_ms, came_ms, went_ms;
+    uint64_t began, came_ms, went_ms;
     struct queue_found found;
     struct broker b;
 
     (void)state;
     start(&b);
     vhost = topology_find_vhost(b.topology, VIEW_LIT("v"));
-    began_ms = clock_now_ms();
+    began = worked_ms();
     for (int i = 0; i < N; i++) {
         char name[32];
         struct exchange_spec exchange = {.type = VIEW_LIT("fanout")};
@@ -413,10 +423,10 @@ a_large_vhost_goes_in_the_time_that_it_came_in(void **state)
                          QUEUE_CREATED);
         assert_true(topology_bind(vhost, &binding, 0, NULL, &b.err));
     }
-    came_ms = clock_now_ms() - began_ms;
-    began_ms = clock_now_ms();
+    came_ms = worked_ms() - began;
+    began = worked_ms();
     assert_true(delete_vhost(&b, "v"));
-    went_ms = clock_now_ms() - began_ms;
+    went_ms = worked_ms() - began;
     print_message("came in %llu ms, went in %llu ms\n", (unsigned long long)came_ms,
                   (unsigned long long)went_ms);
     assert_true(went_ms <= SLOWER_AT_MOST * (came_ms + 1));
