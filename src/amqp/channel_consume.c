@@ -291,9 +291,10 @@ channel_on_cancelled(void *arg, const struct command *command)
 void
 channel_cancel_all(struct channel *ch)
 {
+    struct map_cursor cursor = {0};
     struct map_node *node;
 
-    while ((node = map_next(&ch->consumers, NULL)) != NULL) {
+    while ((node = map_any(&ch->consumers, &cursor)) != NULL) {
         struct channel_consumer *cc = container_of(node, struct channel_consumer, by_tag);
 
         if (cc->queue.id != 0)

@@ -106,6 +106,21 @@ map_next(const struct map *map, const struct map_node *at)
     return NULL;
 }
 
+/* Behind the cursor the buckets are empty, until the map shrinks. */
+struct map_node *
+map_any(const struct map *map, struct map_cursor *cursor)
+{
+    if (map->count == 0)
+        return NULL;
+    if (cursor->mask != map->mask)
+        *cursor = (struct map_cursor){.mask = map->mask};
+    while (map->buckets[cursor->bucket] == NULL) {
+        cursor->bucket++;
+        assert(cursor->bucket <= map->mask);
+    }
+    return map->buckets[cursor->bucket];
+}
+
 void
 idmap_init(struct idmap *map)
 {

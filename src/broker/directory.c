@@ -5,6 +5,7 @@
 
 #include "arguments_priv.h"
 #include "exchange_priv.h"
+#include "lepus/wire/table.h"
 #include "policy_priv.h"
 
 bool
@@ -200,6 +201,31 @@ declare_locked(struct vhost *vhost, const struct queue_spec *spec, uint64_t conn
     return QUEUE_CREATED;
 }
 
+static bool
+has_type(struct view arguments)
+{
+    struct field type;
+
+    return table_find(arguments, VIEW_LIT("x-queue-type"), &type);
+}
+
+/* One that is there without a type was declared before the vhost had a default. */
+static void
+take_default_type(const struct vhost *vhost, struct queue_spec *spec, struct buf *arguments)
+{
+    const struct queue_entry *queue;
+
+    if (vhost->default_type == NULL || spec->is_typed || !spec->durable || spec->exclusive ||
+        spec->auto_delete || has_type(spec->arguments))
+        return;
+    queue = vhost_find_queue(vhost, spec->name);
+    if (queue != NULL && !has_type(queue_entry_arguments(queue)))
+        return;
+    buf_append(arguments, spec->arguments.at, spec->arguments.len);
+    table_put_longstr(arguments, VIEW_LIT("x-queue-type"), view_str(vhost->default_type));
+    spec->arguments = buf_view(arguments);
+}
+
 enum queue_declare_result
 topology_declare_queue(struct vhost *vhost, const struct queue_spec *spec, uint64_t connection,
                        unsigned worker, struct queue_found *out, struct err *err)
@@ -207,8 +233,10 @@ topology_declare_queue(struct vhost *vhost, const struct queue_spec *spec, uint6
     struct queue_spec wanted = *spec;
     enum queue_declare_result result;
     char room[NAME_MAX_LEN];
+    struct buf arguments;
 
     wanted.name = name_clean(spec->name, room);
+    wanted.is_typed |= wanted.name.len == 0 || spec->is_generated;
     wanted.durable = spec->durable && !spec->exclusive; /* it ends with its connection */
     if ((wanted.name.len == 0 || spec->is_generated) &&
         !queue_arguments_may_be_nameless(spec->arguments, err))
@@ -221,9 +249,12 @@ topology_declare_queue(struct vhost *vhost, const struct queue_spec *spec, uint6
                 VIEW_ARG(wanted.name));
         return QUEUE_FAILED;
     }
+    buf_init(&arguments, SIZE_MAX / 2);
     topology_write_lock(vhost->topology);
+    take_default_type(vhost, &wanted, &arguments);
     result = declare_locked(vhost, &wanted, connection, worker, out, err);
     topology_unlock(vhost->topology);
+    buf_fini(&arguments);
     return result;
 }
 

@@ -265,13 +265,16 @@ load_vhost(void *arg, const union metadata_row *row, struct err *err)
 {
     struct loading *loading = arg;
     const struct metadata_vhost *v = &row->vhost;
+    struct vhost *vhost;
 
     if (v->id == 0 || v->id > loading->topology->last_vhost || v->name.len == 0 ||
         map_find(&loading->topology->vhosts, v->name) != NULL)
         return err_set(err, INTERNAL_ERROR,
                        "vhost %llu: its id was never given, its name is empty or another's too",
                        (unsigned long long)v->id);
-    idmap_add(&loading->vhosts, v->id, vhost_make(loading->topology, (uint32_t)v->id, v->name));
+    vhost = vhost_make(loading->topology, (uint32_t)v->id, v->name);
+    vhost_set_default_type(vhost, v->default_queue_type);
+    idmap_add(&loading->vhosts, v->id, vhost);
     return true;
 }
 

@@ -62,6 +62,7 @@ struct vhost {
     struct map bindings;          /* by what makes two bindings the same one: see binding.c */
     struct exchange *nameless;    /* the default exchange */
     struct list policies;         /* highest priority first */
+    const char *default_type;     /* of new queues, or NULL: classic */
     char name[];
 };
 
@@ -111,6 +112,9 @@ struct queue_entry *vhost_find_queue(const struct vhost *vhost, struct view name
 
 /* Write lock held: makes it, empty. */
 struct vhost *vhost_make(struct topology *topology, uint32_t id, struct view name);
+
+/* Write lock held. A type that there is not is none. */
+void vhost_set_default_type(struct vhost *vhost, struct view type);
 
 /* Write lock held: those of "" and amq.*, which nobody may declare, that are not there yet. */
 void vhost_make_predeclared(struct vhost *vhost);

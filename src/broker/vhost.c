@@ -48,6 +48,14 @@ vhost_may_declare(struct vhost *vhost, struct err *err)
            err_set(err, CONNECTION_FORCED, "vhost '%s' is deleted", vhost->name);
 }
 
+void
+vhost_set_default_type(struct vhost *vhost, struct view type)
+{
+    vhost->default_type = view_equal(type, VIEW_LIT("quorum"))   ? "quorum"
+                          : view_equal(type, VIEW_LIT("stream")) ? "stream"
+                                                                 : NULL;
+}
+
 /* --- making -------------------------------------------------------------------------------- */
 
 static bool
@@ -61,6 +69,7 @@ put_locked(struct topology *topology, const struct metadata_vhost *row, struct e
             return false;
         vhost = vhost_make(topology, ++topology->last_vhost, row->name);
     }
+    vhost_set_default_type(vhost, row->default_queue_type);
     named.id = vhost->id;
     durable_add_vhost(topology, &named);
     vhost_make_predeclared(vhost);
@@ -89,11 +98,12 @@ topology_put_vhost(struct topology *topology, const struct metadata_vhost *row,
 static void
 remove_queues(struct vhost *vhost, struct queue_ref **out, size_t *out_n)
 {
+    struct map_cursor cursor = {0};
     struct map_node *at;
     size_t n = 0;
 
     *out = mem_alloc((vhost->queues.count + 1) * sizeof(**out));
-    while ((at = map_next(&vhost->queues, NULL)) != NULL) {
+    while ((at = map_any(&vhost->queues, &cursor)) != NULL) {
         struct queue_entry *queue = container_of(at, struct queue_entry, node);
 
         (*out)[n++] = queue->ref;
@@ -105,9 +115,10 @@ remove_queues(struct vhost *vhost, struct queue_ref **out, size_t *out_n)
 static void
 remove_exchanges(struct vhost *vhost)
 {
+    struct map_cursor cursor = {0};
     struct map_node *at;
 
-    while ((at = map_next(&vhost->exchanges, NULL)) != NULL) {
+    while ((at = map_any(&vhost->exchanges, &cursor)) != NULL) {
         struct exchange *exchange = container_of(at, struct exchange, node);
 
         exchange->predeclared = false;

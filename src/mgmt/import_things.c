@@ -66,6 +66,7 @@ take_queue(struct import *in, const json_t *object)
                 (const char *const[]){"vhost", "name", "type", "durable", "auto_delete",
                                       "exclusive", "arguments", NULL});
     take_type(in, object, &spec.arguments);
+    spec.is_typed = json_object_get(object, "type") != NULL;
     if (take_flag(in, object, "exclusive", false))
         say_of(in, "exclusive", "expected a queue that is nobody's own, found one");
     if (!in->is_bad && spec.name.len == 0)

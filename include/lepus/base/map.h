@@ -42,6 +42,14 @@ void map_remove(struct map *map, struct map_node *node);
  * the removal of the element that was returned last when its successor was asked for before. */
 struct map_node *map_next(const struct map *map, const struct map_node *at);
 
+/* For taking out elements one after the other when one may take others with it: some element;
+ * NULL when there is none left. The cursor is zeroed before the first; while nothing is added,
+ * all calls together cost no more than a few walks. */
+struct map_cursor {
+    size_t mask, bucket;
+};
+struct map_node *map_any(const struct map *map, struct map_cursor *cursor);
+
 struct idmap {
     struct idmap_entry {
         uint64_t id; /* 0: free */

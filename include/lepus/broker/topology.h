@@ -144,8 +144,9 @@ struct queue_ref {
 struct queue_spec {
     struct view name; /* "": named by the server, amq.gen-... */
     bool durable, auto_delete, exclusive;
-    bool may_be_reserved;  /* amq.* is fine: an import brings back what a server once named */
-    bool is_generated;     /* who declares it asked for "", and this is the name that it gets */
+    bool may_be_reserved; /* amq.* is fine: an import brings back what a server once named */
+    bool is_generated;    /* who declares it asked for "", and this is the name that it gets */
+    bool is_typed; /* without x-queue-type it is a classic one, whatever the vhost's default */
     struct view arguments; /* a checked table */
 };
 

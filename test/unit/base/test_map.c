@@ -47,6 +47,40 @@ count_by_walking(const struct map *map)
     return count;
 }
 
+static void
+all_go_though_one_takes_others_along(void **state)
+{
+    struct item *items = mem_alloc_zero(KEYS * sizeof(struct item));
+    struct random random = {2};
+    struct map_cursor cursor = {0};
+    struct map_node *at;
+    struct map map;
+
+    (void)state;
+    map_init(&map);
+    assert_null(map_any(&map, &cursor));
+    for (size_t i = 0; i < KEYS; i++) {
+        snprintf(items[i].key, sizeof(items[i].key), "key %zu", i);
+        map_add(&map, &items[i].node, view_str(items[i].key));
+        items[i].is_in = true;
+    }
+    while ((at = map_any(&map, &cursor)) != NULL) {
+        struct item *item = &items[random_below(&random, KEYS)];
+
+        assert_true(container_of(at, struct item, node)->is_in);
+        container_of(at, struct item, node)->is_in = false;
+        map_remove(&map, at);
+        if (item->is_in)
+            map_remove(&map, &item->node);
+        item->is_in = false;
+    }
+    assert_int_equal(map.count, 0);
+    for (size_t i = 0; i < KEYS; i++)
+        assert_false(items[i].is_in);
+    map_fini(&map);
+    free(items);
+}
+
 /* Grows for a while, shrinks for a while, so that both resizings are passed often. */
 static void
 map_follows_the_model(void **state)
@@ -185,6 +219,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(map_follows_the_model),
+        cmocka_unit_test(all_go_though_one_takes_others_along),
         cmocka_unit_test(map_keys_are_bytes),
         cmocka_unit_test(idmap_follows_the_model),
     };

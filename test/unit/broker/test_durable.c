@@ -3,6 +3,7 @@
 #include <sqlite3.h>
 
 #include "../store/tmpdir.h"
+#include "lepus/broker/policy.h"
 #include "lepus/store/metadata.h"
 
 enum { SHARDS = 4 };
@@ -545,6 +546,143 @@ describe(struct life *life, char *to, size_t size)
     }
 }
 
+static bool
+put_policy(struct fixture *f, const char *name, bool is_operator, const char *definition,
+           uint64_t *out_ticket)
+{
+    struct policy_spec spec = {
+        .name = view_str(name),
+        .is_operator = is_operator,
+        .pattern = VIEW_LIT("^q"),
+        .apply_to = VIEW_LIT("all"),
+        .priority = -7,
+        .definition = view_str(definition),
+    };
+
+    return policy_put(f->vhost, &spec, POLICY_KEEPS_UNKNOWN, out_ticket, &f->err);
+}
+
+static void
+note_policy(void *arg, const struct policy_spec *policy)
+{
+    char *text = arg;
+    size_t len = strlen(text);
+
+    snprintf(text + len, 512 - len, "%s" VIEW_FMT " " VIEW_FMT " " VIEW_FMT " %d " VIEW_FMT "\n",
+             policy->is_operator ? "operator " : "", VIEW_ARG(policy->name),
+             VIEW_ARG(policy->pattern), VIEW_ARG(policy->apply_to), (int)policy->priority,
+             VIEW_ARG(policy->definition));
+}
+
+static void
+policies_come_back_and_hold(void **state)
+{
+    uint64_t ticket = 0;
+    char text[512] = "";
+    struct life life;
+    struct fixture *f = &life.f;
+
+    (void)state;
+    init(&life);
+    exchange_as(f, "qx", "direct", "d", "");
+    durable_queue(f, "q", "d", "");
+    bind_queue(f, "amq.fanout", "q", "");
+    assert_true(
+        put_policy(f, "p", false, "{\"alternate-exchange\":\"amq.fanout\",\"odd\":1}", &ticket));
+    assert_true(ticket > metadata_committed(life.metadata));
+    assert_true(put_policy(f, "p", true, "{\"max-length\":5}", NULL));
+    assert_true(put_policy(f, "gone", false, "{\"max-length\":5}", NULL));
+    assert_true(policy_remove(f->vhost, false, VIEW_LIT("gone"), &ticket, &f->err));
+    assert_true(ticket > metadata_committed(life.metadata));
+    for (int i = 0; i < 2; i++) {
+        restart(&life);
+        text[0] = '\0';
+        policy_each(f->vhost, note_policy, text);
+        assert_string_equal(text, "p ^q all -7 {\"alternate-exchange\":\"amq.fanout\",\"odd\":1}\n"
+                                  "operator p ^q all -7 {\"max-length\":5}\n");
+        assert_string_equal(routed(f, "qx", "nowhere"), "q");
+    }
+    assert_true(policy_remove(f->vhost, false, VIEW_LIT("p"), NULL, &f->err));
+    restart(&life);
+    assert_string_equal(routed(f, "qx", "nowhere"), "");
+    fini(&life);
+}
+
+static const char *
+type_of(struct fixture *f, const char *name, const char *flags, const char *arguments)
+{
+    struct queue_description d;
+    struct queue_found found = {0};
+    struct field type;
+
+    assert_int_not_equal(queue_as(f, name, flags, arguments, &found), QUEUE_FAILED);
+    assert_int_equal(queue_as(f, found.name, flags, arguments, &found), QUEUE_FOUND);
+    assert_true(topology_queue_describe(f->topology, found.ref.id, &d));
+    f->text[0] = '\0';
+    if (table_find(view_of(d.arguments, d.arguments_len), VIEW_LIT("x-queue-type"), &type))
+        snprintf(f->text, sizeof(f->text), VIEW_FMT, VIEW_ARG(type.bytes));
+    queue_description_fini(&d);
+    return f->text;
+}
+
+static void
+vhosts_have_a_default_type_of_queues(void **state)
+{
+    struct metadata_vhost row = {.name = VIEW_LIT("/"), .default_queue_type = VIEW_LIT("quorum")};
+    struct queue_found found;
+    struct life life;
+    struct fixture *f = &life.f;
+
+    (void)state;
+    init(&life);
+    durable_queue(f, "before", "d", "");
+    assert_true(topology_put_vhost(f->topology, &row, NULL, &f->err));
+    for (int i = 0; i < 2; i++) {
+        assert_string_equal(type_of(f, "before", "d", ""), "");
+        assert_string_equal(type_of(f, "plain", "d", ""), "quorum");
+        assert_string_equal(type_of(f, "more", "d", "x-max-length:I=5"), "quorum");
+        assert_string_equal(type_of(f, "said", "d", "x-queue-type:S=classic"), "classic");
+        assert_string_equal(type_of(f, "stream", "d", "x-queue-type:S=stream"), "stream");
+        assert_string_equal(type_of(f, "transient", "", ""), "");
+        assert_string_equal(type_of(f, "exclusive", "de", ""), "");
+        assert_string_equal(type_of(f, "auto", "da", ""), "");
+        restart(&life);
+    }
+    assert_int_equal(queue_as(f, "", "d", "", &found), QUEUE_CREATED); /* named by the server */
+    assert_int_equal(queue_as(f, "p", "d", "x-max-priority:I=5", &found), QUEUE_FAILED);
+    assert_string_equal(f->err.text, "invalid arg 'x-max-priority' for queue 'p' in vhost '/' of "
+                                     "queue type rabbit_quorum_queue");
+    row.default_queue_type = VIEW_LIT("");
+    assert_true(topology_put_vhost(f->topology, &row, NULL, &f->err));
+    assert_string_equal(type_of(f, "classic", "d", ""), "");
+    assert_int_equal(queue_as(f, "plain", "d", "", &found), QUEUE_FAILED);
+    assert_string_equal(f->err.text,
+                        "inequivalent arg 'x-queue-type' for queue 'plain' in vhost '/': received "
+                        "none but current is the value 'quorum' of type 'longstr'");
+    fini(&life);
+}
+
+/* What an operator broke in the file harms the policy alone. */
+static void
+a_policy_that_cannot_be_is_left_alone(void **state)
+{
+    struct life life;
+    char text[512] = "";
+
+    (void)state;
+    init(&life);
+    assert_true(put_policy(&life.f, "p", false, "{\"max-length\":5}", NULL));
+    metadata_put_policy(life.metadata, &(struct metadata_policy){.vhost = vhost_id(life.f.vhost),
+                                                                 .name = VIEW_LIT("broken"),
+                                                                 .pattern = VIEW_LIT("a(b"),
+                                                                 .apply_to = VIEW_LIT("all"),
+                                                                 .definition = VIEW_LIT("{}")});
+    restart(&life);
+    policy_each(life.f.vhost, note_policy, text);
+    assert_string_equal(text, "p ^q all -7 {\"max-length\":5}\n");
+    fini(&life);
+}
+
 static void
 random_lives_come_back_as_they_were(void **state)
 {
@@ -579,6 +717,9 @@ main(void)
         cmocka_unit_test(vhosts_are_made_and_deleted_with_all_in_them),
         cmocka_unit_test(a_broker_whose_vhosts_were_all_deleted_makes_none),
         cmocka_unit_test(a_row_that_cannot_be_stops_the_start_by_name),
+        cmocka_unit_test(vhosts_have_a_default_type_of_queues),
+        cmocka_unit_test(policies_come_back_and_hold),
+        cmocka_unit_test(a_policy_that_cannot_be_is_left_alone),
         cmocka_unit_test(random_lives_come_back_as_they_were),
     };
 

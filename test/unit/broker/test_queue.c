@@ -619,6 +619,70 @@ a_full_queue_refuses_when_it_is_told_to(void **state)
     teardown(&f);
 }
 
+/* The queue as it is, with these rules from now on. */
+static void
+change_rules(struct fixture *f, struct queue_rules rules)
+{
+    queue_take_rules(&f->queue, &rules);
+    assert_true(rules.max_length == RULE_NONE && rules.dead_letter_exchange == NULL);
+    queue_tidy(&f->queue);
+    queue_check(&f->queue);
+}
+
+static void
+rules_change_under_messages_that_are_there(void **state)
+{
+    enum { MANY = 3000 };
+    struct queue_rules rules = queue_rules_none;
+    struct content content = {.body = VIEW_LIT("12345678")};
+    struct fixture f;
+
+    (void)state;
+    setup(&f);
+    now_ms = 1000;
+    for (uint64_t i = 1; i <= MANY; i++)
+        publish(&f, i);
+    wake_ms = UINT64_MAX;
+    rules.max_length = 2;
+    change_rules(&f, rules);
+    assert_int_equal(queue_ready(&f.queue), MANY - 1024); /* so many die a turn, ... */
+    assert_int_equal(wake_ms, 1000);                      /* ... and the next one is now */
+    while (queue_ready(&f.queue) > 2)
+        queue_tidy(&f.queue);
+    publish(&f, MANY + 1);
+    assert_int_equal(queue_ready(&f.queue), 2);
+
+    rules.overflow = OVERFLOW_REJECT;
+    change_rules(&f, rules);
+    assert_true(queue_refuses(&f.queue, &content));
+    rules.max_length = 3;
+    change_rules(&f, rules);
+    assert_false(queue_refuses(&f.queue, &content));
+    change_rules(&f, queue_rules_none);
+    for (uint64_t i = 0; i < 5; i++)
+        publish(&f, i);
+    assert_int_equal(queue_ready(&f.queue), 7);
+    assert_int_equal(f.out->n, 0); /* without a dead-letter exchange nobody hears of them */
+
+    rules = rules_with_letters();
+    rules.max_length = 6;
+    rules.ttl_ms = 10;
+    change_rules(&f, rules);
+    assert_int_equal(f.out->n, 1);
+    assert_int_equal(f.out->at[0].why, DEATH_MAXLEN);
+    publish(&f, 9); /* it alone has a deadline */
+    assert_int_equal(f.out->n, 2);
+    now_ms = 1010;
+    queue_tidy(&f.queue);
+    assert_int_equal(f.out->n, 3);
+    assert_int_equal(f.out->at[2].body, 9);
+    assert_int_equal(f.out->at[2].why, DEATH_EXPIRED);
+    assert_int_equal(queue_ready(&f.queue), 5);
+    change_rules(&f, queue_rules_none);
+    assert_true(queue_bury(&f.queue, f.out->at[0].seq)); /* letters under way end all the same */
+    teardown(&f);
+}
+
 static void
 messages_expire_wherever_they_stand(void **state)
 {
@@ -1309,6 +1373,7 @@ main(void)
         cmocka_unit_test(one_that_nobody_settles_does_not_hold_the_ring),
         cmocka_unit_test(the_head_pays_for_what_is_too_much),
         cmocka_unit_test(a_full_queue_refuses_when_it_is_told_to),
+        cmocka_unit_test(rules_change_under_messages_that_are_there),
         cmocka_unit_test(messages_expire_wherever_they_stand),
         cmocka_unit_test(what_expired_on_pages_goes_page_by_page),
         cmocka_unit_test(what_is_consumed_in_time_leaves_nothing_behind),

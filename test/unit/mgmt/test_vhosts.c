@@ -386,6 +386,53 @@ deletion_meets_work(void **state)
     stop(&b);
 }
 
+/* What this thread has worked: a busy machine counts for nothing. */
+static uint64_t
+worked_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* Within one lock: had each a way to go through what went before, it would be a thousand times. */
+static void
+a_large_vhost_goes_in_the_time_that_it_came_in(void **state)
+{
+    enum { N = 100000, SLOWER_AT_MOST = 5 };
+    struct vhost *vhost;
+    uint64_t began, came_ms, went_ms;
+    struct queue_found found;
+    struct broker b;
+
+    (void)state;
+    start(&b);
+    vhost = topology_find_vhost(b.topology, VIEW_LIT("v"));
+    began = worked_ms();
+    for (int i = 0; i < N; i++) {
+        char name[32];
+        struct exchange_spec exchange = {.type = VIEW_LIT("fanout")};
+        struct queue_spec queue = {0};
+        struct binding_spec binding = {.routing_key = VIEW_LIT("k")};
+
+        snprintf(name, sizeof(name), "n%d", i);
+        exchange.name = queue.name = binding.source = binding.destination = view_str(name);
+        assert_true(topology_declare_exchange(vhost, &exchange, NULL, &b.err));
+        assert_int_equal(topology_declare_queue(vhost, &queue, 0, 0, &found, &b.err),
+                         QUEUE_CREATED);
+        assert_true(topology_bind(vhost, &binding, 0, NULL, &b.err));
+    }
+    came_ms = worked_ms() - began;
+    began = worked_ms();
+    assert_true(delete_vhost(&b, "v"));
+    went_ms = worked_ms() - began;
+    print_message("came in %llu ms, went in %llu ms\n", (unsigned long long)came_ms,
+                  (unsigned long long)went_ms);
+    assert_true(went_ms <= SLOWER_AT_MOST * (came_ms + 1));
+    stop(&b);
+}
+
 int
 main(void)
 {
@@ -394,6 +441,7 @@ main(void)
         cmocka_unit_test(who_opens_it_too_late_does_not_find_it),
         cmocka_unit_test(one_made_anew_is_empty_and_another),
         cmocka_unit_test(deletion_meets_work),
+        cmocka_unit_test(a_large_vhost_goes_in_the_time_that_it_came_in),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
