@@ -181,7 +181,7 @@ send_by_extra_keys(struct channel *ch, struct content *content, struct view head
     ok = topology_route(ch->conn->vhost, content->exchange, content->routing_key, extra.keys + 1,
                         extra.n - 1, content->properties, &route, err);
     if (ok) {
-        if (has_bcc)
+        if (has_bcc && route.n_own < route.count) /* otherwise it is needed later: delay.h */
             strip_bcc(ch->conn->amqp, content, headers);
         send_routed(ch, &route, content, mandatory);
     }

@@ -79,18 +79,19 @@ delay_asked_ms(struct view properties)
 }
 
 void
-delay_properties(struct buf *to, struct view properties)
+delay_properties(struct buf *to, struct view properties, bool is_delayed)
 {
+    const struct view names[] = {VIEW_LIT("BCC"), header_name};
     int64_t negative = -(int64_t)delay_asked_ms(properties);
     struct view headers = {0}, table;
     struct buf buf;
 
     buf_init(&buf, SIZE_MAX / 2);
     props_find(properties, PROP_headers, &headers);
-    table_copy_without(&buf, headers, &header_name, 1);
-    if (negative >= INT32_MIN)
+    table_copy_without(&buf, headers, names, is_delayed ? 2 : 1);
+    if (is_delayed && negative >= INT32_MIN)
         table_put_i32(&buf, header_name, (int32_t)negative);
-    else
+    else if (is_delayed)
         table_put_i64(&buf, header_name, negative);
     table = buf_view(&buf);
     props_copy_with(to, properties, PROP_headers, &table);

@@ -201,10 +201,7 @@ write_due(struct letter *letter, const struct queue *queue)
 
     letter->exchange = due.exchange;
     letter->routing_key = due.routing_key;
-    if (queue->settings.passes_on)
-        buf_append(&letter->properties, due.properties.at, due.properties.len);
-    else
-        delay_properties(&letter->properties, due.properties);
+    delay_properties(&letter->properties, due.properties, !queue->settings.passes_on);
 }
 
 /* Whether the queue died of it before: asked of the topology only when that can be. */
@@ -263,29 +260,54 @@ send_to(struct home *home, struct queue *queue, struct letter *letter, const str
     }
 }
 
+/* The keys in CC or BCC. */
+struct more_keys {
+    struct view *at;
+    size_t n;
+};
+
+static void
+add_keys(struct more_keys *more, struct view properties, struct view name)
+{
+    struct view headers;
+    struct field list, key;
+
+    if (!props_find(properties, PROP_headers, &headers) || !table_find(headers, name, &list) ||
+        list.type != FIELD_ARRAY)
+        return;
+    /* a longstr has 5 octets or more */
+    more->at = mem_resize(more->at, (more->n + list.bytes.len / 5 + 1) * sizeof(more->at[0]));
+    for (size_t at = 0; array_next(list.bytes, &at, &key);)
+        if (key.type == FIELD_LONGSTR)
+            more->at[more->n++] = key.bytes;
+}
+
 /* By the key, and by those in CC unless the queue names the key. */
 static void
-route_letter(struct home *home, struct queue *queue, struct letter *letter, struct route *out)
+route_letter(const struct queue *queue, struct letter *letter, struct route *out)
 {
-    struct view headers = {0}, *more = NULL;
-    struct field cc, key;
+    struct view properties = buf_view(&letter->properties);
+    struct more_keys more = {0};
     struct err ignored; /* no such exchange: no route */
-    size_t n = 0;
 
-    props_find(buf_view(&letter->properties), PROP_headers, &headers);
-    if (table_find(headers, VIEW_LIT("CC"), &cc) && cc.type == FIELD_ARRAY) {
-        more = mem_alloc((cc.bytes.len / 5 + 1) * sizeof(*more)); /* a longstr has 5 octets */
-        for (size_t at = 0; array_next(cc.bytes, &at, &key);)
-            if (key.type == FIELD_LONGSTR)
-                more[n++] = key.bytes;
-    }
-    if (letter->why == DEATH_DUE)
-        topology_route_own(home->topology, queue->id, letter->routing_key, more, n,
-                           buf_view(&letter->properties), out);
-    else if (!topology_route_dead(queue->vhost, letter->exchange, letter->routing_key, more, n,
-                                  buf_view(&letter->properties), out, &ignored))
+    add_keys(&more, properties, VIEW_LIT("CC"));
+    if (!topology_route_dead(queue->vhost, letter->exchange, letter->routing_key, more.at, more.n,
+                             properties, out, &ignored))
         out->count = 0;
-    free(more);
+    free(more.at);
+}
+
+static void
+route_due(struct home *home, struct letter *letter, struct route *out)
+{
+    struct content due = message_content(letter->message);
+    struct more_keys more = {0};
+
+    add_keys(&more, due.properties, VIEW_LIT("CC"));
+    add_keys(&more, due.properties, VIEW_LIT("BCC"));
+    topology_route_own(home->topology, letter->queue, letter->routing_key, more.at, more.n,
+                       buf_view(&letter->properties), out);
+    free(more.at);
 }
 
 static void
@@ -297,11 +319,13 @@ send_letter(struct home *home, struct letter *letter)
     letter->legs = 1; /* ours */
     if (queue != NULL) {
         route_init(&route);
-        if (letter->why == DEATH_DUE)
+        if (letter->why == DEATH_DUE) {
             write_due(letter, queue);
-        else
+            route_due(home, letter, &route);
+        } else {
             write_letter(home, letter, queue);
-        route_letter(home, queue, letter, &route);
+            route_letter(queue, letter, &route);
+        }
         send_to(home, queue, letter, &route);
         route_fini(&route);
     }

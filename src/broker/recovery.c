@@ -275,7 +275,7 @@ restore(struct recovery *r, struct past *past)
 
     if (!topology_queue_describe(r->topology, backlog_id_queue(past->id), &description))
         return;
-    past->home = description.durable
+    past->home = description.durable && description.type != QUEUE_STREAM
                      ? r->homes[topology_worker_of(r->topology, description.ref.shard)]
                      : NULL;
     queue_description_fini(&description);

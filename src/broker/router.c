@@ -94,6 +94,7 @@ router_init(struct router *router, struct route *out, struct view properties)
     router->n_visited = 0;
     out->count = 0;
     out->is_for_one = false;
+    out->n_own = 0;
 }
 
 static void
@@ -157,8 +158,10 @@ ask(const struct exchange *exchange, const struct keys *keys, struct router *rou
 
     router->n_visited++;
     if (exchange->type->divert != NULL && exchange != router->out_of &&
-        exchange->type->divert(exchange, router))
+        exchange->type->divert(exchange, router)) {
+        router->out->n_own++;
         return;
+    }
     ask_for_key(exchange, keys->first, router);
     for (size_t i = 0; exchange->acts_as->by_key && i < keys->n_more; i++)
         ask_for_key(exchange, keys->more[i], router);

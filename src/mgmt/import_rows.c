@@ -134,6 +134,56 @@ take_algorithm(struct import *in, const json_t *object)
     return name;
 }
 
+/* What is kept of a user's password. */
+struct secret {
+    struct view user; /* whose */
+    char algorithm[64], hash[PASSWORD_TEXT_MAX];
+};
+
+static bool
+find_secret(void *arg, const union metadata_row *row, struct err *err)
+{
+    struct secret *secret = arg;
+
+    (void)err;
+    if (view_equal(row->user.name, secret->user)) {
+        snprintf(secret->algorithm, sizeof(secret->algorithm), VIEW_FMT,
+                 VIEW_ARG(row->user.hashing_algorithm));
+        snprintf(secret->hash, sizeof(secret->hash), VIEW_FMT, VIEW_ARG(row->user.password_hash));
+    }
+    return true;
+}
+
+/* Written by hand, a document may have passwords themselves. One that the user has already keeps
+ * its hash, whose salt would be another; so to import it again changes nothing. */
+static void
+take_password(struct import *in, const json_t *object, struct metadata_user *row,
+              struct secret *secret)
+{
+    const json_t *value = json_object_get(object, "password");
+    struct err err;
+
+    if (!json_is_string(value)) {
+        say_of(in, "password", "expected text, found something else");
+        return;
+    }
+    if (json_object_get(object, "password_hash") != NULL) {
+        say_of(in, "password", "expected either this or a password_hash, found both");
+        return;
+    }
+    *secret = (struct secret){.user = row->name};
+    auth_walk(in->definitions->auth, METADATA_users, find_secret, secret, &err);
+    if (!password_is_right(view_str(secret->algorithm), view_str(secret->hash), json_view(value))) {
+        snprintf(secret->algorithm, sizeof(secret->algorithm), PASSWORD_SCRYPT);
+        secret->hash[0] = '\0';
+        if (json_string_length(value) > 0 &&
+            !password_make(secret->algorithm, json_view(value), secret->hash))
+            say_of(in, "password", "cannot be hashed");
+    }
+    row->hashing_algorithm = view_str(secret->algorithm);
+    row->password_hash = view_str(secret->hash);
+}
+
 /* Whole numbers, and none but these. */
 static void
 check_limits(struct import *in, const json_t *object, const char *const *known)
@@ -148,8 +198,8 @@ check_limits(struct import *in, const json_t *object, const char *const *known)
     }
 }
 
-static const char *const user_columns[] = {"name", "password_hash", "hashing_algorithm",
-                                           "tags", "limits",        NULL};
+static const char *const user_columns[] = {
+    "name", "password", "password_hash", "hashing_algorithm", "tags", "limits", NULL};
 static const char *const no_names[] = {NULL};
 static const char *const user_limits[] = {"max-connections", "max-channels", NULL};
 
@@ -164,12 +214,12 @@ take_user(struct import *in, const json_t *object)
         .hashing_algorithm = take_algorithm(in, object),
         .tags = take_tags(in, object),
     };
+    struct secret secret;
     struct err err;
 
-    if (json_object_get(object, "password") != NULL) /* and not repeated either */
-        say_of(in, "password", "expected a password_hash instead");
-    else
-        keep_others(in, others, object, user_columns, no_names);
+    if (!in->is_bad && json_object_get(object, "password") != NULL)
+        take_password(in, object, &row, &secret);
+    keep_others(in, others, object, user_columns, no_names);
     keep_others(in, inner, take_object(in, object, "limits"), no_names, user_limits);
     check_limits(in, inner, user_limits);
     row.limits = take_others(in, inner, others);

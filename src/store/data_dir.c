@@ -63,8 +63,11 @@ take_lock(struct data_dir *dir, struct err *err)
         return errno == EWOULDBLOCK ? err_locked(err, dir->path, dir->lock)
                                     : err_io(err, path, "flock", -errno);
     /* the pid is for people: a full disk is no reason not to start */
-    if (ftruncate(dir->lock, 0) != 0 || pwrite(dir->lock, pid, (size_t)n, 0) != n)
-        (void)ftruncate(dir->lock, 0);
+    if (ftruncate(dir->lock, 0) != 0 || pwrite(dir->lock, pid, (size_t)n, 0) != n) {
+        int emptied = ftruncate(dir->lock, 0);
+
+        (void)emptied;
+    }
     return true;
 }
 

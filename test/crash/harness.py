@@ -72,6 +72,7 @@ class Session:
 
     def __init__(self, options, rng, make=None):
         self.rng, self.ledger = rng, Ledger()
+        self.ledger.streams = dict.fromkeys(load.STREAMS, 0)
         if options.keep:
             os.makedirs(options.keep, exist_ok=True)
         self.directory = options.keep or tempfile.mkdtemp(prefix="lepus-crash-")

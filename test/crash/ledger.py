@@ -9,6 +9,10 @@ the broker promised when the promise is read. A copy is a message in one queue; 
     dead        must not be seen again: its ack is certain, or it was missing after a restart,
                 or its transaction was rolled back, or it was transient and the broker died
 
+A stream's messages never leave: what is due there stays, transient or not, and so does what a consumer
+was given, confirmed or not. So as not to read all of it again after each life, older ones are
+forgotten.
+
 An ack is certain when a later round trip proves it: tx.commit-ok, or the confirm of a persistent
 message that went to the same queue on the same channel after it.
 
@@ -96,6 +100,7 @@ class Ledger:
         # For trying this on RabbitMQ: its transactions are not atomic, their acks not certain, and
         # the last definitions before a kill may be missing.
         self.is_weak = False
+        self.streams = {}  # stream -> the offset of the first message that is not forgotten
         self.unordered = set()  # queues that others' consumers fill: in no publisher's order
         # Something rotted: what was promised may be missing, what was settled may be back.
         self.is_lenient, self.rotted = False, 0
@@ -182,7 +187,7 @@ class Ledger:
         if not self.is_whole(copy.message, body):
             self.problem("a message is damaged", f"{queue}: {told(number)}: {len(body)} octets, "
                          f"{copy.message.size} were published, {when}")
-        if copy.seen and not redelivered and not self.is_lenient:
+        if copy.seen and not redelivered and not self.is_lenient and queue not in self.streams:
             self.problem("redelivered is not set", f"{queue}: {told(number)} {when}")
         group = copy.message.group
         if group is not None and group.state in (Group.OPEN, Group.ROLLED_BACK):
@@ -208,6 +213,25 @@ class Ledger:
         copy.leaving = False
         self.counted["delivered"] += 1
         return copy
+
+    def delivered_by_stream(self, stream, name, body, last):
+        copy = self.find(stream, name, body, False, "from a living broker")
+        if copy is None:
+            return
+        number = copy.message.number
+        if last.get(number >> 32, -1) >= number:
+            self.problem("out of order", f"{stream}: {told(number)} after "
+                         f"{last[number >> 32] & 0xffffffff}")
+        last[number >> 32] = number
+        copy.seen = True
+        self.counted["delivered by streams"] += 1
+
+    def forget(self, stream, copies, kept=100):
+        """copies: what was found. All but the last ones are not looked at again."""
+        old = copies[:-kept]
+        for copy in old:
+            del self.live[stream][copy.message.number]
+        self.streams[stream] += len(old)
 
     def acked(self, copy):
         copy.leaving, copy.out = True, False
@@ -256,7 +280,7 @@ class Ledger:
         for copies in self.live.values():
             for copy in list(copies.values()):
                 copy.out = False
-                if not copy.message.persistent:
+                if not copy.message.persistent and copy.queue not in self.streams:
                     self.bury(copy)
 
     def found(self, queue, deliveries):
@@ -296,6 +320,9 @@ class Ledger:
                 del self.live[queue][number]  # it is still where it was, and may come yet
                 continue
             if not is_there:
+                if queue in self.streams and copy.seen:
+                    self.problem("a stream took back what it had delivered",
+                                 f"{queue}: {told(number)}")
                 if message.state == DUE and not copy.leaving:
                     self.rotted += 1
                     if not self.is_lenient:

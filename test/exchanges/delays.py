@@ -126,6 +126,28 @@ def keys_in_cc_are_routed_by_when_it_is_due(server):
 
 
 @case
+def keys_in_bcc_are_too_and_nobody_sees_them(server):
+    ch = server.channel()
+    declare(ch)
+    for queue in ("hidden", "copy"):
+        ch.queue_declare(queue)
+        ch.queue_bind(queue, "x", queue)
+    put_delayed(ch, 60, "both", headers={"BCC": ["hidden", "none"], "CC": ["copy"]})
+    for queue in ("hidden", "q", "copy"):
+        equal(take(ch, queue)[1].headers, {"x-delay": -60, "CC": ["copy"]}, queue)
+    put(ch, "q", "at once", "x", headers={"BCC": ["hidden"]})
+    for queue in ("hidden", "q"):
+        equal(take(ch, queue)[1].headers, {}, queue)
+    ch.exchange_declare("front", "fanout")
+    ch.exchange_bind("x", "front", "")
+    ch.queue_declare("plain")
+    ch.queue_bind("plain", "front", "")
+    put(ch, "q", "mixed", "front", headers={"x-delay": 60, "BCC": ["hidden"]})
+    equal(take(ch, "plain")[1].headers, {"x-delay": 60})
+    equal(take(ch, "q")[1].headers, {"x-delay": -60})
+
+
+@case
 def other_exchanges_lead_here_and_alternates_take_what_has_no_route(server):
     ch = server.channel()
     ch.exchange_declare("alt", "fanout")

@@ -10,7 +10,7 @@ import amqp
 import pika
 
 from broker import Failed
-from harness import PATIENCE_S, Server, case, equal, has_ended, until
+from harness import BUILD, PATIENCE_S, Server, case, equal, has_ended, until
 
 USER = "nobody"
 IS_ROOT = os.geteuid() == 0
@@ -160,3 +160,20 @@ def password_files():
             equal(done.returncode, 2)
             assert why in done.stderr and "s3cret" not in done.stderr, done.stderr
             assert "broker.default_pass_file" in done.stderr, done.stderr
+
+
+if BUILD == "release":
+    @case("the program: position-independent, canaries, checked copies, tables that are read-only")
+    def program():
+        def readelf(option):
+            return subprocess.run(["readelf", option, "-W", os.environ["LEPUS_SERVER"]], check=True,
+                                  capture_output=True, text=True, timeout=PATIENCE_S).stdout
+
+        assert "DYN (Position-Independent" in readelf("-h")
+        segments = readelf("-l")
+        assert "GNU_RELRO" in segments
+        stack = [line for line in segments.splitlines() if "GNU_STACK" in line]
+        assert stack and " RWE " not in stack[0], stack
+        assert "BIND_NOW" in readelf("-d")
+        symbols = readelf("--dyn-syms")
+        assert "__stack_chk_fail" in symbols and "__memcpy_chk" in symbols

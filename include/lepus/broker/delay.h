@@ -22,6 +22,9 @@
  *   restart     what was restored is taken and indexed, a page after the other, before the first
  *               message leaves: otherwise one could overtake another
  *
+ * BCC keeps its say: it is not taken away when such a queue is all that a message goes to, but when
+ * it leaves. One that goes to other queues at once, too, must lose it before.
+ *
  * An exchange of type x-message-deduplication has such a queue, too (settings.passes_on): what it
  * keeps is due at once, and leaves with the headers that it came with.
  *
@@ -42,8 +45,9 @@ struct queue;
  * of digits. 0: it asks for no delay. */
 uint64_t delay_asked_ms(struct view properties);
 
-/* Appends the properties with x-delay negated; they ask for a delay. */
-void delay_properties(struct buf *to, struct view properties);
+/* Appends the properties that a message leaves with: without BCC, and with x-delay negated when it
+ * is_delayed (it asked for a delay). */
+void delay_properties(struct buf *to, struct view properties, bool is_delayed);
 
 /* --- the exchange's own queue: with settings.delays ------------------------------------ */
 

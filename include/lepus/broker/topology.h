@@ -242,6 +242,7 @@ bool topology_unbind(struct vhost *vhost, const struct binding_spec *spec, uint6
 struct route {
     struct queue_ref *targets;
     size_t count, size;
+    uint32_t n_own;  /* of the targets: exchanges' own queues */
     bool is_for_one; /* message: its properties, or dice, had a say. Not to be cached */
 };
 

@@ -19,6 +19,8 @@
  * understand). Vhosts, exchanges, queues and bindings exist from then on, and all of it is safe
  * when the metadata says so of the last ticket.
  *
+ * A user may have a "password" instead of a "password_hash"; it is hashed, and never told again.
+ *
  * Arguments are told in JSON's types. In: whole numbers become long, others double, strings
  * longstr, lists array, objects table, true and false bool, and null void (which RabbitMQ refuses).
  * Out: every integer type and timestamp is a whole number, float, double and decimal are others,

@@ -282,7 +282,7 @@ delays_are_read_and_negated(void **state)
         if (cases[i].negated == NULL)
             continue;
         buf_clear(&negated);
-        delay_properties(&negated, properties);
+        delay_properties(&negated, properties, true);
         assert_true(props_check(buf_view(&negated)));
         assert_int_equal(delay_asked_ms(buf_view(&negated)), 0);
         assert_true(props_find(buf_view(&negated), PROP_headers, &headers));
