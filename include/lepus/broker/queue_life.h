@@ -21,9 +21,10 @@
  *   deaths      of a queue without a dead-letter exchange the dead are settled at once. With one
  *               they are held (window.h) and told by ops->died; whoever buries them says
  *               queue_bury when their copies are where they belong. Until then they count as
- * unacked, and a restart finds them ready failures    with x-delivery-limit, each requeue of a
- * message is counted, and the one after the limit is its death. Counts are kept in memory only, by
- * seq
+ *               unacked, and a restart finds them ready
+ *
+ *   failures    with x-delivery-limit, each requeue of a message is counted, and the one after the
+ *               limit is its death. Counts are kept in memory only, by seq
  *
  * Time is ops->now_ms: wall clock, but one that does not jump. The queue asks to be woken
  * (ops->wake) by queue_tidy.
