@@ -9,10 +9,11 @@
  *   disks      two threads a home: one commits (and keeps the groups' offsets), one reads, so that
  *              no replay waits for a sync, and no sync for a replay
  *   hold       what was appended and is not safe counts, all streams together: beyond UNSAFE_MAX
- * the worker takes no more work, as it does for the journal (home_store.c) trouble    a log that
- * cannot be written refuses what wants to be confirmed, takes what does not up to TROUBLE_BYTES,
- * and has the server block publishers. It goes on by itself start      every stream whose home this
- * is, is made and recovered before the workers start; folders of streams that are gone are swept
+ *              the worker takes no more work, as it does for the journal (home_store.c)
+ *   trouble    a log that cannot be written refuses what wants to be confirmed, takes what does not
+ *              up to TROUBLE_BYTES, and has the server block publishers. It goes on by itself
+ *   start      every stream whose home this is, is made and recovered before the workers start;
+ *              folders of streams that are gone are swept
  *   retention  is looked at every RETENTION_MS, besides when a segment begins
  */
 #include <assert.h>

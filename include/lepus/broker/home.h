@@ -11,9 +11,10 @@
  * messages in memory.
  *
  *   publish      a persistent message that a durable queue keeps goes into the journal, once for
- * all queues of this home; its confirm is sent when the journal says it is safe settle       of
- * such a message: likewise. A tx.commit waits for it memory       of all messages here together is
- * bounded (memory_max): beyond it queues spill to their pages, those that grew most first
+ *                all queues of this home; its confirm is sent when the journal says it is safe
+ *   settle       of such a message: likewise. A tx.commit waits for it
+ *   memory       of all messages here together is bounded (memory_max): beyond it queues spill to
+ *                their pages, those that grew most first
  *   streams      queues of type stream are logs of their own (stream_queue.h), with disk threads of
  *                their own, and none of the journal's business
  *   checkpoint   when the journal is crowded, the queues that pin its oldest part write their
