@@ -114,6 +114,49 @@ def a_tag_may_be_the_group(server):
 
 
 @case
+def a_super_stream_is_shared_by_key(server):
+    """Partitions behind a hashing exchange; of two clients one is active on each, and the other
+    takes over all when it goes: each key's messages come in order, and all of them."""
+    channel = server.channel()
+    channel.exchange_declare("orders", "x-consistent-hash", durable=True)
+    partitions = [f"orders-{n}" for n in range(3)]
+    for name in partitions:
+        declare(channel, name)
+        channel.queue_bind(name, "orders", routing_key="1")
+    for n in range(300):
+        put(channel, f"customer {n % 30}", n, exchange="orders")
+    assert all(harness.ready(channel, name) > 0 for name in partitions), "each has its share"
+
+    def client(stop_after):
+        c = server.channel(confirm=False)
+        c.basic_qos(prefetch_count=10)
+        got = []
+
+        def on_message(ch, method, _properties, body):
+            if len(got) < stop_after:
+                got.append((method.routing_key, int(body)))
+                ch.basic_ack(method.delivery_tag)
+
+        for name in partitions:
+            c.basic_consume(name, on_message, arguments={"x-stream-group": "billing",
+                                                         "x-stream-offset": "first"})
+        return c.connection, got
+
+    first, first_got = client(120)
+    second, second_got = client(300)
+    until(lambda: first.process_data_events(0.01) or len(first_got) == 120, "120 at the first")
+    second.process_data_events(0)
+    equal(second_got, [], "what comes to who stands by")
+    first.close()
+    until(lambda: second.process_data_events(0.01) or len(second_got) == 180, "180 at the second")
+    seen = first_got + second_got
+    equal(sorted(n for _, n in seen), list(range(300)), "what came")
+    for key in {k for k, _ in seen}:
+        ours = [n for k, n in seen if k == key]
+        equal(ours, sorted(ours), f"order of {key}")
+
+
+@case
 def groups_of_a_deleted_stream_are_gone(server):
     channel = server.channel()
     declare(channel, "s")
