@@ -7,7 +7,8 @@
  *     prefetch, or the window, is used up   stream_queue_settle, stream_queue_credit
  *     the channel has stopped it        stream_queue_flow
  *     it has had its share of the turn  the task `again`
- *     it stands by                      succeed, when the active member of its group has gone
+ *     it stands by                      succeed, when the active member of its group has gone, and
+ *                                       what that one held is settled
  */
 #include "lepus/broker/stream_queue.h"
 
@@ -97,23 +98,29 @@ place(const struct stream_consumer *c)
 }
 
 static void
-let_go(struct stream_consumer *c, uint64_t first, uint64_t last)
+move_group(struct stream_consumer *c, uint64_t to)
 {
     struct stream_offsets *offsets = c->stream->offsets;
-    uint64_t stored, now;
+    uint64_t stored;
 
+    c->is_placed = true;
+    if (stream_offsets_get(offsets, group_of(c), &stored) && stored >= to)
+        return;
+    if (!stream_offsets_set(offsets, group_of(c), to))
+        log_warn(NULL, "stream '%s' has too many consumer groups: the offset of '%s' is not kept",
+                 c->stream->name, c->group);
+}
+
+static void
+let_go(struct stream_consumer *c, uint64_t first, uint64_t last)
+{
     for (size_t i = held_from(c, first); i < c->n_held && c->held[i].offset <= last; i++) {
         c->held_live -= !c->held[i].is_settled;
         c->held[i].is_settled = true;
     }
     while (c->first_held < c->n_held && c->held[c->first_held].is_settled)
         c->first_held++;
-    now = place(c);
-    if (stream_offsets_get(offsets, group_of(c), &stored) && stored >= now)
-        return;
-    if (!stream_offsets_set(offsets, group_of(c), now))
-        log_warn(NULL, "stream '%s' has too many consumer groups: the offset of '%s' is not kept",
-                 c->stream->name, c->group);
+    move_group(c, place(c));
 }
 
 /* --- serving -------------------------------------------------------------------------------- */
@@ -166,6 +173,8 @@ deliver_one(struct stream_consumer *c, const struct stream_message *message)
     cost = delivery_cost_bytes(&content);
     c->unacked++;
     c->next = message->offset + 1;
+    if (c->group != NULL && !c->is_placed)
+        move_group(c, message->offset); /* it began at a time */
     if (c->group != NULL)
         hold(c, message->offset);
     if (c->has_window)
@@ -279,6 +288,8 @@ begin(struct stream_consumer *c)
         settings.from = STREAM_FROM_OFFSET;
     c->is_active = true;
     read_on(c, &wish, &settings);
+    if (c->group != NULL && settings.from != STREAM_FROM_TIME)
+        move_group(c, c->next);
     serve(c);
 }
 
@@ -303,24 +314,24 @@ is_same_group(const struct stream_consumer *a, const struct stream_consumer *b)
     return a->group != NULL && b->group != NULL && view_equal(group_of(a), group_of(b));
 }
 
+/* Nobody of the group is active, or has gone and holds something still. */
 static bool
-must_stand_by(const struct stream_consumer *c)
+is_group_free(const struct stream_consumer *member)
 {
-    if (c->group == NULL)
-        return false;
-    list_each (at, &c->stream->consumers) {
-        const struct stream_consumer *other = container_of(at, struct stream_consumer, all);
+    const struct stream_consumer *c;
 
-        if (other->is_active && is_same_group(c, other))
-            return true;
-    }
-    return false;
+    for (size_t at = 0; (c = idmap_next(&member->stream->slots, &at)) != NULL;)
+        if (is_same_group(c, member) && (c->is_active || (!c->is_attached && c->unacked > 0)))
+            return false;
+    return true;
 }
 
-/* The active one has gone: the one that has waited longest goes on. */
+/* One has gone, or what it held: the one that has waited longest goes on. */
 static void
 succeed(const struct stream_consumer *gone)
 {
+    if (gone->group == NULL || !is_group_free(gone))
+        return;
     list_each (at, &gone->stream->consumers) {
         struct stream_consumer *c = container_of(at, struct stream_consumer, all);
 
@@ -379,7 +390,7 @@ stream_queue_consume(struct stream_queue *stream, const struct cmd_consume *cmd)
 void
 stream_queue_start(struct stream_consumer *c)
 {
-    if (!must_stand_by(c))
+    if (c->group == NULL || is_group_free(c))
         begin(c);
 }
 
@@ -406,16 +417,13 @@ free_if_done(struct stream_consumer *c)
 void
 stream_queue_cancel(struct stream_consumer *c)
 {
-    bool was_active = c->is_active;
-
     c->is_attached = c->is_active = false;
     list_remove(&c->all);
     c->stream->n_consumers--;
     worker_task_cancel(&c->again);
     stream_reader_free(c->reader);
     c->reader = NULL;
-    if (was_active)
-        succeed(c);
+    succeed(c);
     free_if_done(c);
 }
 
@@ -469,10 +477,12 @@ settle_range(struct stream_consumer *c, enum settle_how how, const struct seq_ra
         c->has_rewind = true;
         break;
     }
-    if (c->is_attached)
+    if (c->is_attached) {
         serve(c);
-    else
+    } else if (c->unacked == 0) {
+        succeed(c);
         free_if_done(c);
+    }
 }
 
 void

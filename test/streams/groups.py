@@ -75,7 +75,32 @@ def one_member_is_active(server):
     nothing_more(members[2])
     equal(read(members[1], 6), numbers(6, 12), "of the second")
     members[1].channel.basic_cancel(members[1].tag)
+    nothing_more(members[2])  # the second holds something still, and may settle it
+    members[1].close_channel()
     equal(read(members[2], 8), numbers(12, 20), "of the third")
+
+
+@case
+def what_its_first_member_did_not_settle_is_not_lost(server):
+    """Though it began at the end, and so does the next one."""
+    channel = server.channel()
+    declare(channel, "s")
+    fill(channel, "s", 0, 5)
+    for how in ({"offset": "next"}, {"offset": "1h"}):
+        group = how["offset"]
+        a = consume(server, "s", x_stream_group=group, **how)
+        first = harness.ready(channel, "s") if group == "next" else 0
+        fill(channel, "s", harness.ready(channel, "s"), harness.ready(channel, "s") + 3)
+        a.wait(3)
+        a.drop()
+        b = consume(server, "s", "next", x_stream_group=group)
+        equal(read(b, 3), numbers(first, first + 3), f"of group {group}")
+    a = consume(server, "s", "next", x_stream_group="idle")
+    last = harness.ready(channel, "s")
+    a.close()
+    fill(channel, "s", last, last + 2)
+    equal(read(consume(server, "s", "next", x_stream_group="idle"), 2), numbers(last, last + 2),
+          "what came while nobody was there")
 
 
 @case

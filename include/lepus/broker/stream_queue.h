@@ -26,12 +26,13 @@
  *
  * Groups. A consumer may be a member of a group, by name (x-stream-group), or, with
  * x-stream-automatic-offset-tracking, of the one that is called as its tag is. Of a group's members
- * one is active, the one that came first; the others stand by. The group's offset
- * (stream_offsets.h) is where it goes on: the first delivery that was not settled, or what follows
- * the last one. It moves when the active member settles (ack, or nack and reject without requeue),
- * is on disk half a second later, and is where a member begins that becomes active; the place that
- * the member asked for (x-stream-offset) counts only while the group has none. So each message is
- * processed at least once by the group.
+ * one is active, the one that came first; the others stand by until it is cancelled and holds
+ * nothing unsettled any more (at the end of its channel what it holds is given back). The group's
+ * offset (stream_offsets.h) is where it goes on: where its first member began, then the first
+ * delivery that was not settled, or what follows the last one. It moves when the active member
+ * settles (ack, or nack and reject without requeue), is on disk half a second later, and is where a
+ * member begins that becomes active; the place that the member asked for (x-stream-offset) counts
+ * only while the group has none. So each message is processed at least once by the group.
  */
 #ifndef LEPUS_BROKER_STREAM_QUEUE_H
 #define LEPUS_BROKER_STREAM_QUEUE_H
@@ -104,6 +105,7 @@ struct stream_consumer {
     bool is_waiting; /* its reader is */
     bool is_serving; /* guards serve against itself */
     bool has_window, has_rewind;
+    bool is_placed; /* its group has an offset */
     uint32_t prefetch, unacked;
     uint32_t epoch;
     int64_t window_left;          /* only looked at when has_window */
@@ -114,7 +116,7 @@ struct stream_consumer {
 
     uint8_t *arguments; /* of its consume, copied: where it begins, its filters */
     size_t arguments_len;
-    /* Of a member of a group. */
+    /* Of a member of a group. An active member that is cancelled is active no more. */
     char *group; /* NULL: it is in none */
     size_t group_len;
     uint64_t given_back; /* the lowest that was requeued: the group goes on there, whatever comes */
