@@ -70,7 +70,10 @@ const struct queue_ops home_queue_ops = {
     .wake = life_wake,
     .died = life_died,
     .overdue = on_overdue,
-    .backlog = {.settled = store_settled, .mark = store_mark, .grew = store_grew},
+    .backlog = {.settled = store_settled,
+                .mark = store_mark,
+                .failed = store_failed,
+                .grew = store_grew},
 };
 
 void

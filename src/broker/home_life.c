@@ -84,6 +84,7 @@ on_timer(void *arg)
         queue->life.wake_ms = UINT64_MAX;
         set_timer(home, queue); /* its lease's end */
         queue_tidy(queue);
+        queue_resume(queue);
         store_look_at_queue(home, queue);
         queue_recall(queue); /* it may be gone now */
         return;

@@ -138,6 +138,7 @@ void store_keep_keys(struct home *home, struct backlog *backlog);
 void store_published(struct home *home, const struct publish *publish);
 void store_settled(void *arg, struct backlog *backlog, uint64_t first, uint64_t last);
 bool store_mark(void *arg, struct backlog *backlog);
+void store_failed(void *arg, struct backlog *backlog, uint64_t seq, struct failures failures);
 void store_grew(void *arg, struct backlog *backlog);
 void store_forget(struct home *home, struct queue *queue); /* the queue ends */
 void store_relieve(struct home *home, struct backlog *grown);

@@ -142,6 +142,15 @@ store_mark(void *arg, struct backlog *backlog)
     return true;
 }
 
+void
+store_failed(void *arg, struct backlog *backlog, uint64_t seq, struct failures failures)
+{
+    struct home *home = arg;
+
+    record_failed(open_frame(home), backlog->id, seq, failures.n, failures.due_ms);
+    journal_added(home->journal);
+}
+
 /* Those whose last mark is safe. */
 static void
 tell_marked(struct home *home, uint64_t lsn)
@@ -451,6 +460,7 @@ checkpoint_save(struct home *home)
 
         if (backlog_is_idle(backlog))
             continue;
+        queue_each_failed(backlog, store_failed, home); /* what is told of them now goes */
         buf_clear(&state);
         backlog_state(backlog, backlog->state_end, home->is_stopping, &state);
         record_state(open_frame(home), backlog->id, buf_view(&state));

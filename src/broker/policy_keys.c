@@ -2,6 +2,7 @@
 #include <jansson.h>
 
 #include "field_text.h"
+#include "lepus/broker/retry.h"
 #include "lepus/broker/stream_arguments.h"
 #include "policy_priv.h"
 
@@ -11,8 +12,9 @@ enum check {
     ANYTHING,
     NUMBER, /* from least to most */
     TEXT,
-    CHOICE, /* a text that is one of the words in `choices` */
-    AGE,    /* as stream_age_parse wants it */
+    CHOICE,   /* a text that is one of the words in `choices` */
+    AGE,      /* as stream_age_parse wants it */
+    SCHEDULE, /* as retry_parse wants it */
 };
 
 /* What holds when a policy and an operator policy have the key. NOT_THEIRS: operator policies do
@@ -35,6 +37,9 @@ enum join { NOT_THEIRS, LOWER, HIGHER, THEIRS };
     K("dead-letter-exchange",          S,      NOT_THEIRS, TEXT,     0,     0,           NULL, "dead letter exchange name") \
     K("dead-letter-routing-key",       S,      NOT_THEIRS, TEXT,     0,     0,           NULL, "dead letter routing key") \
     K("dead-letter-strategy",          C|S,    NOT_THEIRS, CHOICE,   0,     0,           "at-most-once at-least-once", "dead letter strategy") \
+    K("delayed-retry-max",             S,      LOWER,      NUMBER,   1,     MOST,        NULL, "delayed retry maximum") \
+    K("delayed-retry-min",             S,      HIGHER,     NUMBER,   1,     MOST,        NULL, "delayed retry minimum") \
+    K("delayed-retry-type",            S,      THEIRS,     CHOICE,   0,     0,           "disabled all failed returned", "delayed retry type") \
     K("delivery-limit",                S,      LOWER,      NUMBER,   0,     MOST,        NULL, "delivery limit") \
     K("expires",                       S,      LOWER,      NUMBER,   1,     MOST,        NULL, "queue expiry") \
     K("ha-mode",                       Q|S,    THEIRS,     CHOICE,   0,     0,           "all exactly nodes", "ha-mode value") \
@@ -55,6 +60,7 @@ enum join { NOT_THEIRS, LOWER, HIGHER, THEIRS };
     K("queue-master-locator",          Q|S,    NOT_THEIRS, CHOICE,   0,     0,           "client-local min-masters random", "queue-master-locator value") \
     K("queue-mode",                    Q|S,    NOT_THEIRS, CHOICE,   0,     0,           "default lazy", "queue-mode value") \
     K("queue-version",                 Q|S,    THEIRS,     NUMBER,   1,     2,           NULL, "queue-version value") \
+    K("retry-schedule",                S,      NOT_THEIRS, SCHEDULE, 0,     0,           NULL, "retry schedule") \
     K("stream-filter-size-bytes",      C|Q,    NOT_THEIRS, NUMBER,   16,    255,         NULL, "filter size") \
     K("stream-max-segment-size-bytes", C|Q,    NOT_THEIRS, NUMBER,   0,     SEGMENT_MAX, NULL, "segment size") \
     K("target-group-size",             C|S,    HIGHER,     NUMBER,   0,     MOST,        NULL, "target count")
@@ -187,6 +193,18 @@ is_word_of(struct view value, const char *choices)
 }
 
 static bool
+is_schedule(struct view value)
+{
+    struct retry_rule rule;
+    char why[RETRY_WHY_MAX];
+
+    if (!retry_parse(value, &rule, why))
+        return false;
+    retry_fini(&rule);
+    return true;
+}
+
+static bool
 is_valid(const struct row *row, const json_t *value)
 {
     uint64_t age_ms;
@@ -203,6 +221,8 @@ is_valid(const struct row *row, const json_t *value)
         return json_is_string(value) && is_word_of(json_view(value), row->choices);
     case AGE:
         return json_is_string(value) && stream_age_parse(json_view(value), &age_ms);
+    case SCHEDULE:
+        return json_is_string(value) && is_schedule(json_view(value));
     }
     return false;
 }

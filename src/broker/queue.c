@@ -6,7 +6,7 @@
 #include "lepus/broker/delay.h"
 #include "lepus/wire/props.h"
 
-enum { LEVELS = 256 };
+enum { LEVELS = 256, WAITS_A_TURN = 4096 };
 
 /* Of a queue with x-max-priority: made when first used. */
 struct queue_levels {
@@ -279,9 +279,44 @@ deliver_ready(struct queue *queue)
             break; /* on_loaded goes on */
         if (queue->life.is_dated && life_head_expired(queue, backlog, seq))
             continue;
+        if (queue->life.has_early && life_is_early(queue, backlog, seq))
+            continue;
         deliver_taken(queue, c, backlog, seq);
     }
     queue->is_delivering = false;
+}
+
+/* After a restart: the first ones that are not due wait, though nobody asks for them. */
+static void
+wait_from_head(struct queue *queue)
+{
+    unsigned left = WAITS_A_TURN;
+
+    while (queue->life.has_early && left-- > 0) {
+        struct backlog *backlog = first_level(queue);
+        uint64_t seq;
+
+        if (backlog == NULL) {
+            queue->life.has_early = false;
+            return;
+        }
+        seq = backlog_head(backlog);
+        if (seq == 0 || !life_is_early(queue, backlog, seq))
+            return; /* on_loaded goes on, or who takes what is first */
+    }
+    if (queue->life.has_early)
+        life_wake_by(queue, 0);
+}
+
+void
+queue_resume(struct queue *queue)
+{
+    wait_from_head(queue);
+    if (!life_end_waits(queue))
+        return;
+    if (queue->life.drops_head)
+        queue_tidy(queue);
+    deliver_ready(queue);
 }
 
 static void
@@ -291,6 +326,7 @@ on_loaded(void *arg, struct backlog *backlog)
 
     (void)arg;
     life_loaded(queue);
+    wait_from_head(queue);
     queue->ops->loaded(queue->ops_arg, queue);
     deliver_ready(queue);
 }
@@ -495,12 +531,28 @@ release_taker(struct queue *queue, struct slot *slot)
     consumer_unref(c);
 }
 
-static void
-give_back(struct queue *queue, struct backlog *backlog, uint64_t seq, bool delivered)
+void
+queue_give_back(struct queue *queue, struct backlog *backlog, uint64_t seq, bool delivered)
 {
     window_return(&backlog->window, seq, delivered);
     occupy(queue, backlog);
     life_returned(queue, backlog, seq);
+}
+
+static void
+fail_one(struct queue *queue, enum settle_how how, struct backlog *backlog, struct settled_run *run,
+         uint64_t seq)
+{
+    switch (life_failed(queue, backlog, seq, how)) {
+    case FATE_BACK:
+        queue_give_back(queue, backlog, seq, true);
+        break;
+    case FATE_WAITS:
+        break;
+    case FATE_DIES:
+        life_die(queue, backlog, run, seq, DEATH_DELIVERY_LIMIT);
+        break;
+    }
 }
 
 static void
@@ -522,14 +574,10 @@ settle_one(struct queue *queue, enum settle_how how, struct backlog *backlog,
     case SETTLE_RETURN:
     case SETTLE_REQUEUE:
     case SETTLE_OVERDUE:
-        if ((queue->settings.rules.delivery_limit != RULE_NONE || how == SETTLE_OVERDUE) &&
-            !life_may_return(queue, outer_seq(backlog, seq)))
-            life_die(queue, backlog, run, seq, DEATH_DELIVERY_LIMIT);
-        else
-            give_back(queue, backlog, seq, true);
+        fail_one(queue, how, backlog, run, seq);
         break;
     case SETTLE_UNSENT:
-        give_back(queue, backlog, seq, false);
+        queue_give_back(queue, backlog, seq, false);
         break;
     }
 }
@@ -577,7 +625,8 @@ queue_get(struct queue *queue, uint64_t *out_seq, struct content *out, bool *out
         seq = backlog_first(backlog);
         if (seq == 0)
             return QUEUE_LATER;
-    } while (queue->life.is_dated && life_head_expired(queue, backlog, seq));
+    } while ((queue->life.is_dated && life_head_expired(queue, backlog, seq)) ||
+             (queue->life.has_early && life_is_early(queue, backlog, seq)));
     slot = backlog_take(backlog, seq, NULL);
     *out_seq = outer_seq(backlog, seq);
     *out = message_content(slot->message);
@@ -601,6 +650,7 @@ queue_purge(struct queue *queue)
     size_t purged = 0;
 
     queue_each_level(queue, purge_level, &purged);
+    life_purged(queue);
     return purged;
 }
 

@@ -1,6 +1,7 @@
 #include "arguments_priv.h"
 #include "field_text.h"
 #include "lepus/broker/dedup.h"
+#include "lepus/broker/retry.h"
 #include "lepus/broker/stream_arguments.h"
 #include "lepus/wire/table.h"
 
@@ -18,7 +19,9 @@ enum check {
     CHOICE,      /* one of the words in `choices` */
     QUEUE_TYPE,
     VERSION,
-    AGE, /* as stream_age_parse wants it */
+    AGE,       /* as stream_age_parse wants it */
+    RETRY_MAX, /* from 1, and from x-delayed-retry-min */
+    SCHEDULE,  /* as retry_parse wants it; the only one that says anything of retries */
 };
 
 #define TEN_YEARS_MS INT64_C(315360000000)
@@ -27,8 +30,8 @@ enum check {
  * In the order in which they are checked. `too_big` is RabbitMQ's word for what is above max.
  * `wrong`: what it says of a wrong choice, with quotes where it answers a string.
  *
- * x-delivery-limit is RabbitMQ's for quorum queues only; here every queue that is not a stream may
- * have one.
+ * x-delivery-limit and x-delayed-retry-* are RabbitMQ's for quorum queues only; here every queue
+ * that is not a stream may have them. x-retry-schedule is our own.
  */
 /* clang-format off */
 #define ARGUMENTS(A) \
@@ -59,6 +62,10 @@ enum check {
     A("x-message-deduplication",         C|Q,      BOOLEAN,     0,             NULL,                NULL, NULL) \
     A("x-cache-size",                    C|Q,      POSITIVE,    DEDUP_KEYS_MAX, "value_too_large", NULL, NULL) \
     A("x-cache-ttl",                     C|Q,      POSITIVE,    TEN_YEARS_MS,  "value_too_large",   NULL, NULL) \
+    A("x-delayed-retry-type",            C|Q,      CHOICE,      0,             NULL,                "disabled all failed returned", "\"unsupported delayed retry type '" VIEW_FMT "'\"") \
+    A("x-delayed-retry-min",             C|Q,      POSITIVE,    TEN_YEARS_MS,  "value_too_large",     NULL, NULL) \
+    A("x-delayed-retry-max",             C|Q,      RETRY_MAX,   TEN_YEARS_MS,  "value_too_large",     NULL, NULL) \
+    A("x-retry-schedule",                C|Q,      SCHEDULE,    0,             NULL,                NULL, NULL) \
     A("x-queue-master-locator",          C,        ANYTHING,    0,             NULL,                NULL, NULL)
 /* clang-format on */
 
@@ -103,7 +110,7 @@ check_integer(const struct row *row, const struct field *field, struct text *why
         text_put(why, "\"expected integer, got %s\"", field_type_name(field->type));
     else if (row->check == INTEGER)
         return;
-    else if (value == 0 && row->check == POSITIVE)
+    else if (value == 0 && (row->check == POSITIVE || row->check == RETRY_MAX))
         text_put(why, "{value_zero,0}");
     else if (value < 0)
         text_put(why, "{value_negative,%lld}", value);
@@ -160,6 +167,34 @@ check_string(const struct row *row, const struct field *field, struct view all, 
 }
 
 static void
+check_retry_max(const struct field *max, struct view all, struct text *why)
+{
+    struct field min;
+
+    if (why->len == 0 && table_find(all, VIEW_LIT("x-delayed-retry-min"), &min) &&
+        field_is_integer(&min) && max->integer < min.integer)
+        text_put(why, "\"less than x-delayed-retry-min, %lld\"", (long long)min.integer);
+}
+
+static void
+check_schedule(const struct field *field, struct view all, struct text *why)
+{
+    char wrong[RETRY_WHY_MAX];
+    struct retry_rule rule;
+    struct field type;
+
+    if (field->type != FIELD_LONGSTR)
+        text_put(why, "{unacceptable_type,%s}", field_type_name(field->type));
+    else if (table_find(all, VIEW_LIT("x-delayed-retry-type"), &type) &&
+             !view_equal(type.bytes, VIEW_LIT("disabled")))
+        text_put(why, "\"there is an x-delayed-retry-type, too\"");
+    else if (retry_parse(field->bytes, &rule, wrong))
+        retry_fini(&rule);
+    else
+        text_put(why, "\"%s\"", wrong);
+}
+
+static void
 check_value(const struct row *row, const struct field *field, struct view all, struct text *why)
 {
     switch (row->check) {
@@ -181,6 +216,13 @@ check_value(const struct row *row, const struct field *field, struct view all, s
     case QUEUE_TYPE:
     case AGE:
         check_string(row, field, all, why);
+        return;
+    case RETRY_MAX:
+        check_integer(row, field, why);
+        check_retry_max(field, all, why);
+        return;
+    case SCHEDULE:
+        check_schedule(field, all, why);
         return;
     }
 }

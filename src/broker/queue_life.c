@@ -52,6 +52,7 @@ life_fini(struct queue *queue)
     struct queue_life *life = &queue->life;
 
     expiry_fini(&life->expiry);
+    expiry_fini(&life->waiting);
     idmap_fini(&life->failures);
     free(life->bodiless);
     buf_fini(&life->scratch);
@@ -346,8 +347,17 @@ look_at_restored(void *arg, struct backlog *backlog)
 }
 
 void
+life_wish_waits(struct queue *queue)
+{
+    if (queue->life.waiting.n > 0)
+        life_wake_by(queue, expiry_next_ms(&queue->life.waiting));
+}
+
+void
 life_restored(struct queue *queue)
 {
+    if (queue->life.has_early)
+        life_wake_by(queue, 0);
     if (queue->settings.delays) {
         life_wake_by(queue, 0);
         return;
@@ -368,6 +378,7 @@ tidy_dated(struct queue *queue)
     if (queue->life.expiry.n > 0)
         life_wake_by(queue, expiry_next_ms(&queue->life.expiry));
     loans_wish(queue);
+    life_wish_waits(queue);
 }
 
 void
@@ -392,45 +403,4 @@ life_loaded(struct queue *queue)
     if (queue->life.n_bodiless > 0)
         bodies_came(queue);
     queue_tidy(queue);
-}
-
-/* --- failures -------------------------------------------------------------------------- */
-
-static uintptr_t
-failures_of(const struct queue *queue, uint64_t outer)
-{
-    return (uintptr_t)idmap_find(&queue->life.failures, outer);
-}
-
-bool
-life_may_return(struct queue *queue, uint64_t outer)
-{
-    uintptr_t failures = failures_of(queue, outer) + 1;
-
-    if (failures > queue->settings.rules.delivery_limit)
-        return false;
-    idmap_remove(&queue->life.failures, outer);
-    idmap_add(&queue->life.failures, outer, (void *)failures);
-    return true;
-}
-
-void
-life_add_count(struct queue *queue, uint64_t outer, struct content *content)
-{
-    static const struct view name = {(const uint8_t *)"x-delivery-count", 16};
-    uintptr_t failures = failures_of(queue, outer);
-    struct view headers = {0}, table;
-    struct buf buf;
-
-    if (failures == 0)
-        return;
-    buf_init(&buf, SIZE_MAX / 2);
-    props_find(content->properties, PROP_headers, &headers);
-    table_copy_without(&buf, headers, &name, 1);
-    table_put_i64(&buf, name, (int64_t)failures);
-    table = buf_view(&buf);
-    buf_clear(&queue->life.scratch);
-    props_copy_with(&queue->life.scratch, content->properties, PROP_headers, &table);
-    content->properties = buf_view(&queue->life.scratch);
-    buf_fini(&buf);
 }

@@ -31,8 +31,26 @@ bool life_head_expired(struct queue *queue, struct backlog *backlog, uint64_t se
 void life_die(struct queue *queue, struct backlog *backlog, struct settled_run *run, uint64_t seq,
               enum death why);
 
-/* One more delivery has failed: false when that was one too many. With a limit only. */
-bool life_may_return(struct queue *queue, uint64_t outer);
+/* A delivery of an UNACKED one has failed: is it to go back, or to die? FATE_WAITS: it does. */
+enum fate { FATE_BACK, FATE_WAITS, FATE_DIES };
+enum fate life_failed(struct queue *queue, struct backlog *backlog, uint64_t seq,
+                      enum settle_how how);
+
+/* Those that are due are READY; whether there were some. */
+bool life_end_waits(struct queue *queue);
+
+/* The first ready message, which has its slot: when a former life says that it waits, it does, from
+ * now on. With life.has_early. */
+bool life_is_early(struct queue *queue, struct backlog *backlog, uint64_t seq);
+
+/* The wake that they want, once more. */
+void life_wish_waits(struct queue *queue);
+
+/* What was ready is gone. */
+void life_purged(struct queue *queue);
+
+/* queue.c: UNACKED -> READY. */
+void queue_give_back(struct queue *queue, struct backlog *backlog, uint64_t seq, bool delivered);
 
 /* A slot comes back READY. */
 void life_returned(struct queue *queue, struct backlog *backlog, uint64_t seq);
@@ -44,7 +62,7 @@ life_forget_failures(struct queue *queue, uint64_t outer)
         idmap_remove(&queue->life.failures, outer);
 }
 
-/* content's properties with x-delivery-count, when there were failures. */
+/* content's properties with x-delivery-count and x-retry-attempt, when there were failures. */
 void life_add_count(struct queue *queue, uint64_t outer, struct content *content);
 
 /* Its levels have what they had in a former life. */

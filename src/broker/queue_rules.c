@@ -105,6 +105,32 @@ take_dead_letters(struct queue_rules *rules, const struct sources *from)
     }
 }
 
+static void
+min_max(struct retry_rule *retry, uint64_t min_ms, uint64_t max_ms)
+{
+    if (min_ms != RULE_NONE && min_ms > 0)
+        retry->min_ms = min_ms;
+    if (max_ms != RULE_NONE && max_ms > 0)
+        retry->max_ms = max_ms;
+}
+
+/* What the arguments, or the policies, say of retries; false: nothing. */
+static bool
+take_retry(struct retry_rule *retry, struct view table, bool has_x)
+{
+    struct view schedule = VIEW_LIT("x-retry-schedule"), type = VIEW_LIT("x-delayed-retry-type"),
+                min = VIEW_LIT("x-delayed-retry-min"), max = VIEW_LIT("x-delayed-retry-max"), text;
+    char why[RETRY_WHY_MAX];
+
+    if (string(table, has_x ? schedule : without_x(schedule), &text))
+        return retry_parse(text, retry, why);
+    if (!string(table, has_x ? type : without_x(type), &text) || !retry_of_type(text, retry))
+        return false;
+    min_max(retry, number(table, has_x ? min : without_x(min)),
+            number(table, has_x ? max : without_x(max)));
+    return true;
+}
+
 void
 queue_rules_init(struct queue_rules *rules, struct view arguments, struct view policy)
 {
@@ -124,6 +150,8 @@ queue_rules_init(struct queue_rules *rules, struct view arguments, struct view p
     rules->single_active = table_find(arguments, VIEW_LIT("x-single-active-consumer"), &active) &&
                            active.type == FIELD_BOOL && active.integer != 0;
     take_dead_letters(rules, &from);
+    if (!take_retry(&rules->retry, arguments, true))
+        take_retry(&rules->retry, policy, false);
 }
 
 void
@@ -131,5 +159,6 @@ queue_rules_fini(struct queue_rules *rules)
 {
     free(rules->dead_letter_exchange);
     free(rules->dead_letter_key);
+    retry_fini(&rules->retry);
     *rules = queue_rules_none;
 }

@@ -20,6 +20,7 @@ struct past {
     struct buf state;
     struct seq_range *gone; /* since the state; ascending only after tidy() */
     size_t n_gone, gone_size, tidy_at;
+    struct idmap failures; /* by seq: a struct failures, packed; some of what is gone */
     uint64_t mark, tail, end;
     struct queue *queue;     /* second pass; NULL: there is none */
     struct backlog *backlog; /* likewise */
@@ -53,6 +54,7 @@ past_of(struct recovery *r, uint64_t id)
         past->tail = past->end = 1;
         past->tidy_at = RANGES_TIDY;
         buf_init(&past->state, SIZE_MAX);
+        idmap_init(&past->failures);
         idmap_add(&r->pasts, id, past);
     }
     return past;
@@ -63,6 +65,7 @@ past_free(struct past *past)
 {
     buf_fini(&past->state);
     free(past->gone);
+    idmap_fini(&past->failures);
     free(past);
 }
 
@@ -178,6 +181,19 @@ learn_state(struct past *past, const struct record *record)
     past->n_gone = n;
 }
 
+/* The last word on a message counts. A state says nothing of them: what it should say was said
+ * right before it. */
+static void
+learn_failed(struct past *past, const struct record *record)
+{
+    if (record->seq == 0 || record->seq == UINT64_MAX)
+        return;
+    idmap_remove(&past->failures, record->seq);
+    idmap_add(&past->failures, record->seq,
+              failures_pack((struct failures){record->failures, record->due_ms}));
+    raise_to(&past->tail, record->seq + 1);
+}
+
 static void
 forget(struct recovery *r, uint64_t id)
 {
@@ -207,6 +223,7 @@ learn(void *arg, const struct journal_frame *frame, struct err *err)
         case RECORD_SETTLE:
         case RECORD_DELIVERED:
         case RECORD_STATE:
+        case RECORD_FAILED:
             break;
         }
         past = past_of(r, record.queue);
@@ -216,6 +233,8 @@ learn(void *arg, const struct journal_frame *frame, struct err *err)
             learn_settle(past, &reader, &record);
         else if (record.kind == RECORD_STATE)
             learn_state(past, &record);
+        else if (record.kind == RECORD_FAILED)
+            learn_failed(past, &record);
         else
             raise_mark(past, record.seq);
     }
@@ -265,6 +284,38 @@ recovery_open(const char *dir, const struct file_system *files, struct topology 
 
 /* --- between --------------------------------------------------------------------------- */
 
+static bool
+is_gone(const struct past *past, uint64_t seq)
+{
+    size_t from = 0, to = past->n_gone;
+
+    while (from < to) {
+        size_t middle = from + (to - from) / 2;
+
+        if (past->gone[middle].last < seq)
+            from = middle + 1;
+        else
+            to = middle;
+    }
+    return from < past->n_gone && past->gone[from].first <= seq;
+}
+
+/* Of what is on pages, or may be in the journal. */
+static void
+restore_failures(struct past *past)
+{
+    const struct idmap *map = &past->failures;
+
+    for (size_t i = 0; map->count > 0 && i <= map->mask; i++) {
+        uint64_t seq = map->entries[i].id;
+
+        if (seq != 0 && (seq < past->end ? window_middle_has(&past->backlog->window, seq)
+                                         : !is_gone(past, seq)))
+            queue_restore_failures(past->queue, level_seq(backlog_id_level(past->id), seq),
+                                   failures_unpack(map->entries[i].value));
+    }
+}
+
 static void
 restore(struct recovery *r, struct past *past)
 {
@@ -300,6 +351,7 @@ restore(struct recovery *r, struct past *past)
     past->end = past->backlog->paged_end;
     raise_to(&past->tail, past->end);
     raise_to(&past->tail, tail);
+    restore_failures(past);
 }
 
 /* The damage may have held states: every queue is asked for its pages. */
@@ -310,22 +362,6 @@ add_queue(void *arg, uint64_t id)
 }
 
 /* --- the second pass ------------------------------------------------------------------- */
-
-static bool
-is_gone(const struct past *past, uint64_t seq)
-{
-    size_t from = 0, to = past->n_gone;
-
-    while (from < to) {
-        size_t middle = from + (to - from) / 2;
-
-        if (past->gone[middle].last < seq)
-            from = middle + 1;
-        else
-            to = middle;
-    }
-    return from < past->n_gone && past->gone[from].first <= seq;
-}
 
 /* It is remembered, whether its message is alive or not. When that came is only told by a queue
  * that passes on; otherwise its time begins anew. */

@@ -736,6 +736,24 @@ is_known_gone(struct window *window, uint64_t seq)
 }
 
 bool
+window_middle_has(const struct window *window, uint64_t seq)
+{
+    size_t from = window->gone_at, to = window->n_gone;
+
+    if (window->middle == 0 || seq < window->front.end || seq >= window->back.first)
+        return false;
+    while (from < to) {
+        size_t middle = from + (to - from) / 2;
+
+        if (window->gone[middle].last < seq)
+            from = middle + 1;
+        else
+            to = middle;
+    }
+    return from == window->n_gone || window->gone[from].first > seq;
+}
+
+bool
 window_wants(struct window *window, uint64_t seq)
 {
     const struct slot *slot;

@@ -185,6 +185,19 @@ record_forget(struct buf *to, uint64_t queue)
     to->len += (size_t)(at - start);
 }
 
+void
+record_failed(struct buf *to, uint64_t queue, uint64_t seq, uint64_t failures, uint64_t due_ms)
+{
+    uint8_t *start = buf_reserve(to, 1 + 4 * VARINT_MAX), *at = start;
+
+    if (at == NULL)
+        return;
+    *at++ = RECORD_FAILED;
+    at = put_varint(put_varint(at, queue), seq);
+    at = put_varint(put_varint(at, failures), due_ms);
+    to->len += (size_t)(at - start);
+}
+
 /* --- reading --------------------------------------------------------------------------- */
 
 void
@@ -310,6 +323,9 @@ record_next(struct record_reader *reader, struct record *out)
         return read_varint(reader, &out->queue) && read_string(reader, UINT32_MAX, &out->state);
     case RECORD_FORGET:
         return read_varint(reader, &out->queue);
+    case RECORD_FAILED:
+        return read_varint(reader, &out->queue) && read_varint(reader, &out->seq) &&
+               read_varint(reader, &out->failures) && read_varint(reader, &out->due_ms);
     }
     return bad(reader);
 }

@@ -25,6 +25,7 @@
 #include "lepus/store/pages.h"
 
 struct backlog;
+struct failures;
 
 struct backlog_ops {
     /* Of durable ones only: persistent messages among [first, last] are settled. */
@@ -32,6 +33,8 @@ struct backlog_ops {
     /* Likewise: what is below delivered_mark may be delivered from now on. When that is written
      * down, safely, marked is to be called; false: it is, at once. */
     bool (*mark)(void *arg, struct backlog *backlog);
+    /* Likewise: a delivery of a persistent message has failed. */
+    void (*failed)(void *arg, struct backlog *backlog, uint64_t seq, struct failures failures);
     /* It took something into memory. */
     void (*grew)(void *arg, struct backlog *backlog);
     /* A page has come: what backlog_first put off may be there now. */

@@ -22,9 +22,12 @@
  *               they are held (window.h) and told by ops->died; whoever buries them says
  *               queue_bury when their copies are where they belong. Until then they count as
  *               unacked, and a restart finds them ready
- *
- *   failures    with x-delivery-limit, each requeue of a message is counted, and the one after the
- *               limit is its death. Counts are kept in memory only, by seq
+ *   failures    of deliveries are counted, by seq, with x-delivery-limit, with a rule for retries,
+ *               and when a consumer's timeout is over. One more than the limit is the message's
+ *               death. Otherwise it goes back, at once or after a wait (retry.h), during which it
+ *               is UNACKED by nobody, and in a heap by the time when it is due. Counts and times of
+ *               durable queues' persistent messages are told by backlog_ops.failed, and come back
+ *               by queue_restore_failures
  *
  * Time is ops->now_ms: wall clock, but one that does not jump. The queue asks to be woken
  * (ops->wake) by queue_tidy.
@@ -36,6 +39,7 @@
 #include "lepus/base/map.h"
 #include "lepus/broker/expiry.h"
 #include "lepus/broker/message.h"
+#include "lepus/broker/retry.h"
 
 struct queue;
 struct publish;
@@ -48,6 +52,33 @@ enum death {
     DEATH_DUE /* of delay.h: it leaves as it should */
 };
 
+/* Of one message. Packed it is a pointer's value: of a count of up to a million, beyond which none
+ * is told from another, and of a time until the year 2500. */
+struct failures {
+    uint64_t n;      /* deliveries that failed */
+    uint64_t due_ms; /* it waits until then, wall clock; 0: it does not */
+};
+
+enum { FAILURES_BITS = 20, FAILURES_MAX = (1 << FAILURES_BITS) - 1 };
+#define FAILURES_DUE_MAX ((UINT64_C(1) << (64 - FAILURES_BITS)) - 1)
+
+static inline void *
+failures_pack(struct failures failures)
+{
+    uint64_t n = failures.n < FAILURES_MAX ? failures.n : FAILURES_MAX;
+    uint64_t due_ms = failures.due_ms < FAILURES_DUE_MAX ? failures.due_ms : FAILURES_DUE_MAX;
+
+    return (void *)(uintptr_t)(due_ms << FAILURES_BITS | n);
+}
+
+static inline struct failures
+failures_unpack(const void *packed)
+{
+    uint64_t value = (uintptr_t)packed;
+
+    return (struct failures){value & FAILURES_MAX, value >> FAILURES_BITS};
+}
+
 struct queue_life {
     bool drops_head;       /* there is a limit, and the head pays for it */
     bool refuses;          /* there is a limit, and the publisher pays for it */
@@ -56,7 +87,9 @@ struct queue_life {
     struct expiry expiry;  /* of what is ready and in memory; with settings.delays: of all */
     uint64_t asked_body;   /* with settings.delays: the page of that seq was asked for */
     uint64_t wake_ms;      /* asked for; UINT64_MAX: not */
-    struct idmap failures; /* by outer seq: failed deliveries, as a pointer's value */
+    struct idmap failures; /* by outer seq: a struct failures, packed */
+    struct expiry waiting; /* for a retry: until when */
+    bool has_early;        /* restored, and maybe READY: something that is to wait */
     struct bodiless {      /* UNACKED, to die when their page has come */
         uint64_t seq;
         enum death why;
@@ -70,7 +103,19 @@ struct queue_life {
  * (publish.tidy) has been written down, and when a wake is due. */
 void queue_tidy(struct queue *queue);
 
+/* What waited for a retry, and is due, is ready again; when a wake is due. */
+void queue_resume(struct queue *queue);
+
 /* What died is where it belongs: settles it. False when it is not held. */
 bool queue_bury(struct queue *queue, uint64_t seq);
+
+/* Each message of the backlog that a restart should know of. */
+struct backlog;
+typedef void queue_failed_fn(void *arg, struct backlog *backlog, uint64_t seq,
+                             struct failures failures);
+void queue_each_failed(struct backlog *backlog, queue_failed_fn *each, void *arg);
+
+/* A former life says that of a message that is there, by its outer seq. Before queue_restored. */
+void queue_restore_failures(struct queue *queue, uint64_t seq, struct failures failures);
 
 #endif

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "lepus/base/view.h"
+#include "lepus/broker/retry.h"
 
 #define RULE_NONE UINT64_MAX
 
@@ -28,8 +29,9 @@ struct queue_rules {
     uint64_t lease_ms;              /* of the queue, unused */
     uint64_t max_length, max_bytes; /* of what is ready */
     enum overflow overflow;
-    uint64_t delivery_limit; /* failed deliveries of a message that are forgiven */
+    uint64_t delivery_limit;      /* failed deliveries of a message that are forgiven */
     uint64_t consumer_timeout_ms; /* for a delivery to be settled */
+    struct retry_rule retry;
     bool single_active;
     bool has_dead_letter_exchange, has_dead_letter_key;
     char *dead_letter_exchange, *dead_letter_key; /* owned; "" unless has_ */

@@ -157,6 +157,9 @@ window_front_left(const struct window *window)
 bool window_wants(struct window *window, uint64_t seq);
 void window_fill(struct window *window, uint64_t seq, struct message *message, bool redelivered);
 
+/* Whether a seq is in the middle, as far as is known. */
+bool window_middle_has(const struct window *window, uint64_t seq);
+
 /* What the middle has left up to `last` does not come any more: `lost` of it was counted. */
 void window_skip(struct window *window, uint64_t last, size_t lost);
 

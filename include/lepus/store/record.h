@@ -25,6 +25,9 @@
  *
  *   FORGET    varint queue id: the queue is gone
  *
+ *   FAILED    varint queue id, varint seq, varint n, varint due_ms: so many deliveries of that
+ *             message have failed; it waits until due_ms, wall clock, or with 0 it does not wait
+ *
  * In a page's block only PUBLISH occurs, its one target being the queue itself: after the first
  * record, mostly NEXT_SEQ.
  *
@@ -44,6 +47,7 @@ enum record_kind {
     RECORD_DELIVERED,
     RECORD_STATE,
     RECORD_FORGET,
+    RECORD_FAILED,
 };
 
 struct record_message {
@@ -76,11 +80,14 @@ void record_settle(struct buf *to, uint64_t queue, const struct seq_range *range
 void record_delivered(struct buf *to, uint64_t queue, uint64_t seq);
 void record_state(struct buf *to, uint64_t queue, struct view state);
 void record_forget(struct buf *to, uint64_t queue);
+void record_failed(struct buf *to, uint64_t queue, uint64_t seq, uint64_t failures,
+                   uint64_t due_ms);
 
 struct record {
     enum record_kind kind;
     uint64_t queue;                /* all but PUBLISH */
-    uint64_t seq;                  /* DELIVERED */
+    uint64_t seq;                  /* DELIVERED, FAILED */
+    uint64_t failures, due_ms;     /* FAILED */
     struct record_message message; /* PUBLISH */
     struct view state;             /* STATE */
     size_t n;                      /* targets of PUBLISH, ranges of SETTLE, not taken yet */

@@ -90,6 +90,17 @@ on_settled(void *arg, struct backlog *backlog, uint64_t first, uint64_t last)
     assert_true(first > 0 && first <= last);
 }
 
+/* What a journal would know of failures, by seq. */
+static struct failures told[MODEL_MAX];
+
+static void
+on_failed(void *arg, struct backlog *backlog, uint64_t seq, struct failures failures)
+{
+    (void)arg;
+    assert_true(backlog->durable && seq < MODEL_MAX && failures.n > 0);
+    told[seq] = failures;
+}
+
 /* Safe at once, or when safe_later says so. */
 static bool safe_later;
 
@@ -135,7 +146,7 @@ static const struct queue_ops ops = {
     .wake = on_wake,
     .died = on_died,
     .overdue = on_overdue,
-    .backlog = {.settled = on_settled, .mark = on_mark, .grew = on_grew},
+    .backlog = {.settled = on_settled, .mark = on_mark, .failed = on_failed, .grew = on_grew},
 };
 
 struct fixture {
@@ -143,8 +154,9 @@ struct fixture {
     struct outbox *out;
     size_t memory;
     uint8_t max_priority;
-    struct queue_rules rules;
-    struct disk *disk; /* manual; NULL: a queue without pages */
+    struct queue_rules rules; /* owns nothing */
+    struct view schedule;     /* x-retry-schedule, or empty */
+    struct disk *disk;        /* manual; NULL: a queue without pages */
     struct page_store *store;
     char dir[64];
 };
@@ -160,7 +172,10 @@ init_queue(struct fixture *f)
         .account = &f->memory,
         .store = f->store,
     };
+    char why[RETRY_WHY_MAX];
 
+    if (f->schedule.len > 0)
+        assert_true(retry_parse(f->schedule, &settings.rules.retry, why));
     queue_init(&f->queue, &settings, &ops, f->out);
 }
 
@@ -234,6 +249,8 @@ set_rules(struct fixture *f, const struct queue_rules *rules)
 {
     queue_fini(&f->queue, true);
     f->rules = *rules;
+    if (f->schedule.len > 0)
+        f->rules.retry = (struct retry_rule){0};
     init_queue(f);
 }
 
@@ -949,12 +966,14 @@ what_is_overdue_is_asked_back(void **state)
 
 /* The model: every message that was kept, by seq. */
 struct model {
-    enum { M_GONE, M_READY, M_HELD, M_DEAD } state[MODEL_MAX];
+    enum { M_GONE, M_READY, M_HELD, M_DEAD, M_WAITS, M_EARLY } state[MODEL_MAX];
     bool redelivered[MODEL_MAX];
     uint64_t body[MODEL_MAX];
     uint64_t holder[MODEL_MAX]; /* a consumer's id, 0: basic.get */
     uint64_t expires_ms[MODEL_MAX], born_ms[MODEL_MAX];
     uint64_t failures[MODEL_MAX];
+    uint64_t due_ms[MODEL_MAX];  /* while M_WAITS, or M_EARLY: the same, but a restart has made it
+                                    ready, and the queue has not come to it */
     uint64_t lent_ms[MODEL_MAX]; /* when it was delivered, or last asked back */
     struct queue_rules rules;
     uint64_t next; /* seq */
@@ -992,12 +1011,12 @@ hear_death(struct model *m, const struct delivery *d)
 {
     switch (d->why) {
     case DEATH_EXPIRED:
-        assert_int_equal(m->state[d->seq], M_READY);
+        assert_true(m->state[d->seq] == M_READY || m->state[d->seq] == M_EARLY);
         assert_true(is_expired(m, d->seq));
         break;
     case DEATH_MAXLEN:
-        assert_int_equal(d->seq, first_ready(m));
-        assert_true(count(m, M_READY) > m->rules.max_length);
+        assert_true(m->state[d->seq] == M_EARLY || d->seq == first_ready(m));
+        assert_true(count(m, M_READY) + count(m, M_EARLY) > m->rules.max_length);
         break;
     case DEATH_REJECTED:
     case DEATH_DELIVERY_LIMIT:
@@ -1033,14 +1052,35 @@ hear(struct model *m, const struct outbox *out)
     }
 }
 
+/* What a restart has made ready waits when the queue has come to it, or does not when it is late.
+ */
+static void
+look_at_early(struct fixture *f, struct model *m)
+{
+    for (uint64_t seq = 1; seq < m->next; seq++) {
+        const struct slot *slot;
+
+        if (m->state[seq] != M_EARLY)
+            continue;
+        slot = window_slot(&f->queue.plain.window, seq);
+        if (slot != NULL && slot->state == SLOT_UNACKED)
+            m->state[seq] = M_WAITS;
+        else if (m->due_ms[seq] <= now_ms)
+            m->state[seq] = M_READY;
+    }
+}
+
 /* The queue agrees with what the model counts; with pages, deaths may be late. */
 static void
-compare(struct fixture *f, const struct model *m)
+compare(struct fixture *f, struct model *m)
 {
-    size_t ready = count(m, M_READY);
+    size_t ready;
 
+    look_at_early(f, m);
+    ready = count(m, M_READY) + count(m, M_EARLY);
     assert_int_equal(queue_ready(&f->queue), ready);
-    assert_int_equal(queue_unacked(&f->queue), count(m, M_HELD) + count(m, M_DEAD));
+    assert_int_equal(queue_unacked(&f->queue),
+                     count(m, M_HELD) + count(m, M_DEAD) + count(m, M_WAITS));
     assert_int_equal(f->queue.plain.window.ready_bytes, ready * sizeof(uint64_t));
     for (uint64_t seq = 1; f->store == NULL && seq < m->next; seq++)
         assert_false(m->state[seq] == M_READY && is_expired(m, seq));
@@ -1113,7 +1153,10 @@ restart(struct fixture *f, struct model *m, struct consumer **consumers)
     for (uint64_t seq = 1; seq < m->next; seq++) {
         if (m->state[seq] == M_HELD || m->state[seq] == M_DEAD)
             m->state[seq] = M_READY;
-        m->failures[seq] = 0;
+        m->failures[seq] = told[seq].n;
+        m->due_ms[seq] = told[seq].due_ms;
+        if (m->state[seq] != M_GONE && m->due_ms[seq] != 0)
+            m->state[seq] = M_EARLY;
         m->redelivered[seq] |= seq < restored.delivered_mark;
     }
     init_queue(f);
@@ -1121,7 +1164,11 @@ restart(struct fixture *f, struct model *m, struct consumer **consumers)
     assert_true(restored_tail >= tail);
     backlog_restore_done(&f->queue.plain, restored_tail);
     m->next = restored_tail;
+    for (uint64_t seq = 1; seq < m->next; seq++)
+        if (m->state[seq] != M_GONE)
+            queue_restore_failures(&f->queue, seq, told[seq]);
     queue_restored(&f->queue);
+    look_at_early(f, m);
     queue_check(&f->queue);
     buf_fini(&state);
 }
@@ -1155,6 +1202,8 @@ disturb(struct fixture *f, struct model *m, struct consumer **consumers)
 static void
 settle_both(struct fixture *f, struct model *m, enum settle_how how, uint64_t seq)
 {
+    bool waits = false;
+
     switch (how) {
     case SETTLE_ACK:
         m->state[seq] = M_GONE;
@@ -1165,19 +1214,30 @@ settle_both(struct fixture *f, struct model *m, enum settle_how how, uint64_t se
     case SETTLE_RETURN:
     case SETTLE_REQUEUE:
     case SETTLE_OVERDUE:
-        m->failures[seq] += m->rules.delivery_limit != RULE_NONE || how == SETTLE_OVERDUE;
-        if (m->failures[seq] > m->rules.delivery_limit) {
+        m->failures[seq] += m->rules.delivery_limit != RULE_NONE ||
+                            !retry_is_none(&m->rules.retry) || how == SETTLE_OVERDUE;
+        if (m->failures[seq] > m->rules.delivery_limit ||
+            (m->rules.retry.n_steps > 0 && m->failures[seq] > m->rules.retry.n_retries)) {
             m->state[seq] = M_DEAD;
             break;
         }
         m->redelivered[seq] = true;
-        m->state[seq] = M_READY;
+        waits = how == SETTLE_RETURN ? m->rules.retry.returned : m->rules.retry.failed;
+        m->state[seq] = waits ? M_WAITS : M_READY;
         break;
     case SETTLE_UNSENT:
         m->state[seq] = M_READY;
         break;
     }
     settle(f, how, seq, seq);
+    if (m->state[seq] == M_WAITS) {
+        uint64_t wait_ms = told[seq].due_ms - now_ms;
+
+        assert_int_equal(told[seq].n, m->failures[seq]);
+        assert_true(wait_ms >= retry_delay_ms(&m->rules.retry, m->failures[seq], 0));
+        assert_true(wait_ms <= retry_delay_ms(&m->rules.retry, m->failures[seq], 0) * 2);
+        m->due_ms[seq] = told[seq].due_ms;
+    }
     hear(m, f->out);
     queue_tidy(&f->queue); /* what came back may have expired: its timer is at zero */
 }
@@ -1191,8 +1251,10 @@ bury_some(struct fixture *f, struct model *m)
 }
 
 static void
-choose_rules(struct queue_rules *rules)
+choose_rules(struct queue_rules *rules, struct view *schedule)
 {
+    char why[RETRY_WHY_MAX];
+
     *rules = queue_rules_none;
     if (rand() % 4 == 0)
         return;
@@ -1205,6 +1267,30 @@ choose_rules(struct queue_rules *rules)
         rules->delivery_limit = (uint64_t)rand() % 3;
     if (rand() % 2 == 0)
         rules->consumer_timeout_ms = 1 + (uint64_t)rand() % 100;
+    if (rand() % 3 == 0) {
+        *schedule = VIEW_LIT("3ms,7ms*2,20ms;jitter=30%");
+        assert_true(retry_parse(*schedule, &rules->retry, why));
+    } else if (rand() % 2 == 0) {
+        static const char *const types[] = {"all", "failed", "returned"};
+
+        assert_true(retry_of_type(view_str(types[rand() % 3]), &rules->retry));
+        rules->retry.min_ms = 1 + (uint64_t)rand() % 10;
+        rules->retry.max_ms = 25;
+    }
+}
+
+/* What is due is ready, and nothing else of what waits. */
+static void
+resume(struct fixture *f, struct model *m)
+{
+    for (uint64_t seq = 1; seq < m->next; seq++)
+        if (m->state[seq] == M_WAITS && m->due_ms[seq] <= now_ms)
+            m->state[seq] = M_READY;
+    queue_resume(&f->queue);
+    look_at_early(f, m);
+    hear(m, f->out);
+    queue_tidy(&f->queue); /* what came back may have expired */
+    hear(m, f->out);
 }
 
 /* Asked back is what was held for long enough, all of it and nothing else; some is given back. */
@@ -1246,7 +1332,8 @@ live(unsigned seed, bool paged)
     else
         setup(&f);
     m->next = 1;
-    choose_rules(&m->rules);
+    memset(told, 0, sizeof(told));
+    choose_rules(&m->rules, &f.schedule);
     set_rules(&f, &m->rules);
     for (int step = 0; step < 3000; step++) {
         unsigned which = (unsigned)rand() % CONSUMERS;
@@ -1300,7 +1387,7 @@ live(unsigned seed, bool paged)
                 size_t purged = 0;
 
                 for (uint64_t s = 1; s < m->next; s++)
-                    if (m->state[s] == M_READY && ++purged)
+                    if ((m->state[s] == M_READY || m->state[s] == M_EARLY) && ++purged)
                         m->state[s] = M_GONE;
                 assert_int_equal(queue_purge(&f.queue), purged);
             } else if (first_ready(m) != 0) {
@@ -1313,7 +1400,9 @@ live(unsigned seed, bool paged)
         if (rand() % 4 == 0) {
             now_ms += (uint64_t)rand() % 5;
             queue_tidy(&f.queue); /* as its timer would */
+            look_at_early(&f, m);
             hear(m, f.out);
+            resume(&f, m);
             compare(&f, m);
             recall(&f, m);
             compare(&f, m);
@@ -1332,6 +1421,7 @@ live(unsigned seed, bool paged)
             assert_int_equal(consumers[i]->unacked, held);
     }
     teardown(&f);
+    retry_fini(&m->rules.retry);
     free(m);
 }
 

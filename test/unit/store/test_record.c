@@ -98,7 +98,7 @@ write_run(struct run *run, struct random *random)
 
         r->kind = random_below(random, 2) == 0
                       ? RECORD_PUBLISH
-                      : (enum record_kind)(RECORD_PUBLISH + random_below(random, 5));
+                      : (enum record_kind)(RECORD_PUBLISH + random_below(random, 6));
         r->queue = r->kind != RECORD_PUBLISH ? some_number(random) : 0;
         switch (r->kind) {
         case RECORD_PUBLISH:
@@ -117,6 +117,12 @@ write_run(struct run *run, struct random *random)
             break;
         case RECORD_FORGET:
             record_forget(&run->buf, r->queue);
+            break;
+        case RECORD_FAILED:
+            r->seq = some_number(random);
+            r->failures = some_number(random);
+            r->due_ms = some_number(random);
+            record_failed(&run->buf, r->queue, r->seq, r->failures, r->due_ms);
             break;
         }
         meant->end = run->buf.len;
@@ -140,6 +146,8 @@ assert_meant(const struct record *is, const struct record *should)
     assert_int_equal(is->kind, should->kind);
     assert_int_equal(is->queue, should->queue);
     assert_int_equal(is->seq, should->seq);
+    assert_int_equal(is->failures, should->failures);
+    assert_int_equal(is->due_ms, should->due_ms);
     assert_same_octets(is->state, should->state);
     if (is->kind != RECORD_PUBLISH)
         return;
