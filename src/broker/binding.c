@@ -204,6 +204,24 @@ may_have_one_more(const struct exchange *source, struct err *err)
                    VIEW_ARG(exchange_name(source)), source->vhost->name, max);
 }
 
+/* Of the bindings between the same ends the first that JSON tells alike; there are not many. */
+static struct binding *
+find_alike(const struct binding *like)
+{
+    const struct list *all =
+        like->to_exchange ? &like->to_a.exchange->to : &like->to_a.queue->bound;
+
+    list_each (at, all) {
+        struct binding *binding = container_of(at, struct binding, to);
+
+        if (binding->source == like->source &&
+            view_equal(binding_key(binding), binding_key(like)) &&
+            table_alike(binding_arguments(binding), binding_arguments(like)))
+            return binding;
+    }
+    return NULL;
+}
+
 static bool
 bind_locked(struct vhost *vhost, const struct wanted *wanted, const struct binding_spec *spec,
             uint64_t connection, uint64_t *out_ticket, struct err *err)
@@ -217,6 +235,8 @@ bind_locked(struct vhost *vhost, const struct wanted *wanted, const struct bindi
         return false;
     binding = make(&ends, spec->routing_key, spec->arguments);
     same = find_same(vhost, binding);
+    if (same == NULL && spec->is_told_in_json && spec->arguments.len > 0)
+        same = find_alike(binding);
     if (same != NULL) {
         tell_ticket(out_ticket, same->ticket);
         free(binding);

@@ -102,6 +102,7 @@ take_binding(struct import *in, const json_t *object)
         .destination = take_name(in, object, "destination", NULL),
         .routing_key = take_name(in, object, "routing_key", NULL),
         .arguments = take_arguments(in, object),
+        .is_told_in_json = true,
     };
     struct err err;
 

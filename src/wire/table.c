@@ -224,6 +224,98 @@ field_equal(const struct field *a, const struct field *b)
     return a->type == b->type && view_equal(a->bytes, b->bytes);
 }
 
+/* What a type is told as. */
+static enum field_type
+widest(enum field_type type)
+{
+    switch (type) {
+    case FIELD_I8:
+    case FIELD_U8:
+    case FIELD_I16:
+    case FIELD_U16:
+    case FIELD_I32:
+    case FIELD_U32:
+    case FIELD_I64_L:
+    case FIELD_TIMESTAMP:
+        return FIELD_I64;
+    case FIELD_FLOAT:
+        return FIELD_DOUBLE;
+    case FIELD_BYTES:
+        return FIELD_LONGSTR;
+    case FIELD_BOOL:
+    case FIELD_I64:
+    case FIELD_DOUBLE:
+    case FIELD_DECIMAL:
+    case FIELD_LONGSTR:
+    case FIELD_ARRAY:
+    case FIELD_TABLE:
+    case FIELD_VOID:
+        break;
+    }
+    return type;
+}
+
+static bool array_alike(struct view a, struct view b);
+
+/* Depth is bounded: the tables were checked. */
+static bool
+field_alike(const struct field *a, const struct field *b)
+{
+    enum field_type type = widest(a->type);
+
+    if (type != widest(b->type))
+        return false;
+    if (type == FIELD_I64)
+        return a->integer == b->integer;
+    if (type == FIELD_TABLE)
+        return table_alike(a->bytes, b->bytes);
+    if (type == FIELD_ARRAY)
+        return array_alike(a->bytes, b->bytes);
+    if (type == FIELD_LONGSTR)
+        return view_equal(a->bytes, b->bytes);
+    return field_equal(a, b);
+}
+
+static bool
+array_alike(struct view a, struct view b)
+{
+    size_t at_a = 0, at_b = 0;
+    struct field x, y;
+
+    while (array_next(a, &at_a, &x))
+        if (!array_next(b, &at_b, &y) || !field_alike(&x, &y))
+            return false;
+    return !array_next(b, &at_b, &y);
+}
+
+static size_t
+count_fields(struct view table)
+{
+    struct field field;
+    struct view name;
+    size_t n = 0;
+
+    for (size_t at = 0; table_next(table, &at, &name, &field);)
+        n++;
+    return n;
+}
+
+bool
+table_alike(struct view a, struct view b)
+{
+    struct field x, y;
+    struct view name;
+
+    if (view_equal(a, b))
+        return true;
+    if (count_fields(a) != count_fields(b))
+        return false;
+    for (size_t at = 0; table_next(a, &at, &name, &x);)
+        if (!table_find(b, name, &y) || !field_alike(&x, &y))
+            return false;
+    return true;
+}
+
 static void
 put_name(struct buf *to, struct view name)
 {

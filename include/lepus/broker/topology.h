@@ -225,6 +225,7 @@ struct binding_spec {
     enum binding_kind kind;
     struct view source, destination, routing_key;
     struct view arguments; /* a checked table */
+    bool is_told_in_json;  /* so one that is there is the same when JSON tells it alike */
 };
 
 /* Idempotent both ways: to bind what is bound, or to unbind what is not, is fine. 403 when the

@@ -10,7 +10,8 @@
  * Importing adds and never removes. What is there already:
  *
  *   - exchanges and queues stay as they are; that they differ is a warning, as is a queue that a
- *     connection has for itself. Bindings that are there are there;
+ *     connection has for itself. Bindings that are there, told alike, are there, whatever types of
+ *     numbers and octets a client chose for their arguments;
  *   - vhosts (what is said of them), users, permissions, parameters and policies are replaced.
  *
  * So to import a document again changes nothing. Every finding is told, with its path in the

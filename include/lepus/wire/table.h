@@ -64,6 +64,10 @@ bool field_is_integer(const struct field *field);
  * value, float and double by value, bools by truth, all else by type and bytes. */
 bool field_equal(const struct field *a, const struct field *b);
 
+/* Whether two checked tables are told alike where there are only whole numbers, others, strings,
+ * arrays, tables and truths, as in JSON; the order of names does not matter. */
+bool table_alike(struct view a, struct view b);
+
 /* Whether every field of the table (array) is well-formed: lengths within, known types, at most
  * TABLE_DEPTH_MAX deep. The other functions may be called on checked tables only. */
 bool table_check(struct view table);

@@ -454,6 +454,48 @@ equality_is_rabbitmqs(void **state)
     buf_fini(&right);
 }
 
+#define OCTETS(text)                                                                               \
+    {                                                                                              \
+        (const uint8_t *)(text), sizeof(text) - 1                                                  \
+    }
+
+static void
+tables_are_alike_when_json_tells_them_so(void **state)
+{
+    static const struct {
+        struct view a, b;
+        bool is_alike;
+    } cases[] = {
+        {OCTETS(""), OCTETS(""), true},
+        {OCTETS("\1aB\5"), OCTETS("\1al\0\0\0\0\0\0\0\5"), true},
+        {OCTETS("\1aT\0\0\0\0\0\0\0\5"), OCTETS("\1aB\5"), true},
+        {OCTETS("\1aB\5"), OCTETS("\1aB\6"), false},
+        {OCTETS("\1aB\5"), OCTETS("\1bB\5"), false},
+        {OCTETS("\1aB\5"), OCTETS(""), false},
+        {OCTETS("\1aB\1"), OCTETS("\1at\1"), false},
+        {OCTETS("\1aB\5\1bV"), OCTETS("\1bV\1ab\5"), true},
+        {OCTETS("\1aB\5\1bV"), OCTETS("\1ab\5"), false},
+        {OCTETS("\1af\77\200\0\0"), OCTETS("\1ad\77\360\0\0\0\0\0\0"), true},
+        {OCTETS("\1af\77\200\0\0"), OCTETS("\1aB\1"), false},
+        {OCTETS("\1aS\0\0\0\2xy"), OCTETS("\1ax\0\0\0\2xy"), true},
+        {OCTETS("\1aS\0\0\0\2xy"), OCTETS("\1ax\0\0\0\1x"), false},
+        {OCTETS("\1aA\0\0\0\4B\1B\2"), OCTETS("\1aA\0\0\0\5B\1s\0\2"), true},
+        {OCTETS("\1aA\0\0\0\4B\1B\2"), OCTETS("\1aA\0\0\0\4B\2B\1"), false},
+        {OCTETS("\1aA\0\0\0\4B\1B\2"), OCTETS("\1aA\0\0\0\2B\1"), false},
+        {OCTETS("\1aF\0\0\0\4\1xB\1"), OCTETS("\1aF\0\0\0\5\1xs\0\1"), true},
+        {OCTETS("\1aF\0\0\0\4\1xB\1"), OCTETS("\1aF\0\0\0\0"), false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        assert_true(table_check(cases[i].a) && table_check(cases[i].b));
+        if (table_alike(cases[i].a, cases[i].b) != cases[i].is_alike ||
+            table_alike(cases[i].b, cases[i].a) != cases[i].is_alike)
+            fail_msg("case %zu", i);
+        assert_true(table_alike(cases[i].a, cases[i].a));
+    }
+}
+
 int
 main(void)
 {
@@ -472,6 +514,7 @@ main(void)
         cmocka_unit_test(full_buffer_is_told_at_the_end),
         cmocka_unit_test(copy_without_leaves_out_all_of_that_name),
         cmocka_unit_test(equality_is_rabbitmqs),
+        cmocka_unit_test(tables_are_alike_when_json_tells_them_so),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
