@@ -40,6 +40,7 @@ def watermark():
         out.queue_declare("q")
         for _ in range(10):
             out.basic_publish("", "q", b"before")
+        until(lambda: into.queue_declare("q", passive=True).method.message_count == 10, "all are in")
         blocked = Blocked(publisher)
         quiet = Blocked(consumer)
         set_watermark(server, "1MiB")

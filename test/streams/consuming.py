@@ -187,16 +187,16 @@ def filters_pass_what_carries_their_value(server):
 @case
 def a_replay_of_much_and_a_tail_at_once(server):
     declare(server.channel(), "s", x_stream_max_segment_size_bytes=1 << 20)
-    fill_fast(server, "s", 8000, size=300)
+    fill_fast(server, "s", 5000, size=300)
     readers = [consume(server, "s", "first", prefetch=500) for _ in range(2)]
     tail = consume(server, "s", "next", prefetch=500)
     channel = server.channel()
-    fill(channel, "s", 8000, 8010)
-    equal(read(tail, 10), numbers(8000, 8010), "at the tail")
+    fill(channel, "s", 5000, 5010)
+    equal(read(tail, 10), numbers(5000, 5010), "at the tail")
     for reader in readers:
-        got = read(reader, 8010)
-        equal([o for o, _ in got], list(range(8010)), "offsets")
-        equal([b.rstrip() for _, b in got], [str(n).encode() for n in range(8010)], "bodies")
+        got = read(reader, 5010)
+        equal([o for o, _ in got], list(range(5010)), "offsets")
+        equal([b.rstrip() for _, b in got], [str(n).encode() for n in range(5010)], "bodies")
 
 
 @case
@@ -210,9 +210,9 @@ def slow_consumers_cost_a_fixed_amount_of_memory(server):
     consume(server, "s", "first", prefetch=100).wait(100)
     before = resident()
     consumers = [consume(server, "s", "first", prefetch=100) for _ in range(10)]
-    fill_fast(server, "s", 12000, size=1000)
+    fill_fast(server, "s", 8000, size=1000)
     for c in consumers:
         c.wait(100)
     grown = resident() - before
     if harness.BUILD == "release":
-        assert grown < 8 << 20, f"{grown >> 20} MiB more with 16 MB unread by 10"
+        assert grown < 8 << 20, f"{grown >> 20} MiB more with 12 MB unread by 10"
