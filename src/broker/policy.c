@@ -198,6 +198,20 @@ tell_changed(struct vhost *vhost)
         topology->policies.changed(topology->policies.arg, vhost);
 }
 
+/* Whether any policy has a say in routes: without one, exchanges need not be looked at. */
+static bool
+says_alternates(const struct vhost *vhost)
+{
+    list_each (at, &vhost->policies) {
+        const struct policy *policy = container_of(at, struct policy, link);
+        struct field alternate;
+
+        if (table_find(buf_view(&policy->table), VIEW_LIT("alternate-exchange"), &alternate))
+            return true;
+    }
+    return false;
+}
+
 static bool
 is_as_it_was(const struct vhost *vhost, const struct policy *policy)
 {
@@ -216,7 +230,7 @@ policy_put(struct vhost *vhost, const struct policy_spec *spec, enum policy_stri
            uint64_t *out_ticket, struct err *err)
 {
     struct policy *policy = make(spec, strictness, err);
-    bool ok, changes = false;
+    bool ok, changes = false, said_alternates;
 
     if (policy == NULL)
         return false;
@@ -225,9 +239,11 @@ policy_put(struct vhost *vhost, const struct policy_spec *spec, enum policy_stri
     if (ok && is_as_it_was(vhost, policy)) { /* maybe since a moment ago */
         tell_ticket(out_ticket, vhost->topology->last_ticket);
     } else if (ok) {
+        said_alternates = says_alternates(vhost);
         put(vhost, policy);
         tell_ticket(out_ticket, durable_add_policy(vhost, spec));
-        exchanges_take_policies(vhost);
+        if (said_alternates || says_alternates(vhost))
+            exchanges_take_policies(vhost);
         changes = true;
     }
     topology_unlock(vhost->topology);
@@ -247,9 +263,12 @@ policy_remove(struct vhost *vhost, bool is_operator, struct view name, uint64_t 
     topology_write_lock(vhost->topology);
     policy = find(vhost, is_operator, name);
     if (policy != NULL) {
+        bool said_alternates = says_alternates(vhost);
+
         list_remove(&policy->link);
         tell_ticket(out_ticket, durable_remove_policy(vhost, is_operator, name));
-        exchanges_take_policies(vhost);
+        if (said_alternates)
+            exchanges_take_policies(vhost);
     }
     topology_unlock(vhost->topology);
     if (policy == NULL)
@@ -272,7 +291,8 @@ policies_set_merge(struct topology *topology, bool merge)
         topology->merges_policies = merge;
         for (struct map_node *at = NULL; (at = map_next(&topology->vhosts, at)) != NULL;) {
             vhosts[n] = container_of(at, struct vhost, node);
-            exchanges_take_policies(vhosts[n++]);
+            if (says_alternates(vhosts[n++]))
+                exchanges_take_policies(vhosts[n - 1]);
         }
     }
     topology_unlock(topology);

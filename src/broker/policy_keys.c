@@ -26,44 +26,44 @@ enum join { NOT_THEIRS, LOWER, HIGHER, THEIRS };
 
 /*
  * `barred`: queues that cannot have it. delivery-limit is RabbitMQ's for quorum queues only; here
- * every queue that is not a stream may have one. `noun`: RabbitMQ's, as in "-1 is not a valid
- * message TTL".
+ * every queue that is not a stream may have one. `wrong`: RabbitMQ's text, the value in the
+ * place of ~.
  */
 /* clang-format off */
 #define KEYS(K) \
-    /* key                             barred  join        check     least  most         choices, noun */ \
-    K("alternate-exchange",            0,      NOT_THEIRS, TEXT,     0,     0,           NULL, "alternate exchange name") \
-    K("consumer-timeout",              0,      NOT_THEIRS, NUMBER,   0,     MOST,        NULL, "consumer timeout") \
-    K("dead-letter-exchange",          S,      NOT_THEIRS, TEXT,     0,     0,           NULL, "dead letter exchange name") \
-    K("dead-letter-routing-key",       S,      NOT_THEIRS, TEXT,     0,     0,           NULL, "dead letter routing key") \
-    K("dead-letter-strategy",          C|S,    NOT_THEIRS, CHOICE,   0,     0,           "at-most-once at-least-once", "dead letter strategy") \
-    K("delayed-retry-max",             S,      LOWER,      NUMBER,   1,     MOST,        NULL, "delayed retry maximum") \
-    K("delayed-retry-min",             S,      HIGHER,     NUMBER,   1,     MOST,        NULL, "delayed retry minimum") \
-    K("delayed-retry-type",            S,      THEIRS,     CHOICE,   0,     0,           "disabled all failed returned", "delayed retry type") \
-    K("delivery-limit",                S,      LOWER,      NUMBER,   0,     MOST,        NULL, "delivery limit") \
-    K("expires",                       S,      LOWER,      NUMBER,   1,     MOST,        NULL, "queue expiry") \
-    K("ha-mode",                       Q|S,    THEIRS,     CHOICE,   0,     0,           "all exactly nodes", "ha-mode value") \
+    /* key                             barred  join        check     least  most         choices, wrong */ \
+    K("alternate-exchange",            0,      NOT_THEIRS, TEXT,     0,     0,           NULL, "~ is not a valid alternate exchange name") \
+    K("consumer-timeout",              0,      NOT_THEIRS, NUMBER,   0,     MOST,        NULL, "~ is not a valid consumer timeout") \
+    K("dead-letter-exchange",          S,      NOT_THEIRS, TEXT,     0,     0,           NULL, "~ is not a valid dead letter exchange name") \
+    K("dead-letter-routing-key",       S,      NOT_THEIRS, TEXT,     0,     0,           NULL, "~ is not a valid dead letter routing key") \
+    K("dead-letter-strategy",          C|S,    NOT_THEIRS, CHOICE,   0,     0,           "at-most-once at-least-once", "~ is not a valid dead letter strategy") \
+    K("delayed-retry-max",             S,      LOWER,      NUMBER,   1,     MOST,        NULL, "~ is not a valid delayed retry maximum") \
+    K("delayed-retry-min",             S,      HIGHER,     NUMBER,   1,     MOST,        NULL, "~ is not a valid delayed retry minimum") \
+    K("delayed-retry-type",            S,      THEIRS,     CHOICE,   0,     0,           "disabled all failed returned", "~ is not a valid delayed retry type") \
+    K("delivery-limit",                S,      LOWER,      NUMBER,   0,     MOST,        NULL, "~ is not a valid delivery limit") \
+    K("expires",                       S,      LOWER,      NUMBER,   1,     MOST,        NULL, "~ is not a valid queue expiry") \
+    K("ha-mode",                       Q|S,    THEIRS,     CHOICE,   0,     0,           "all exactly nodes", "~ is not a valid ha-mode value") \
     K("ha-params",                     Q|S,    THEIRS,     ANYTHING, 0,     0,           NULL, NULL) \
-    K("ha-promote-on-failure",         Q|S,    THEIRS,     CHOICE,   0,     0,           "always when-synced", "ha-promote-on-failure value") \
-    K("ha-promote-on-shutdown",        Q|S,    THEIRS,     CHOICE,   0,     0,           "always when-synced", "ha-promote-on-shutdown value") \
-    K("ha-sync-batch-size",            Q|S,    THEIRS,     NUMBER,   1,     MOST,        NULL, "ha-sync-batch-size value") \
-    K("ha-sync-mode",                  Q|S,    THEIRS,     CHOICE,   0,     0,           "manual automatic", "ha-sync-mode value") \
-    K("initial-cluster-size",          C|Q,    NOT_THEIRS, NUMBER,   0,     MOST,        NULL, "cluster size") \
-    K("max-age",                       C|Q,    NOT_THEIRS, AGE,      0,     0,           NULL, "max age") \
-    K("max-in-memory-bytes",           C|S,    LOWER,      NUMBER,   0,     MOST,        NULL, "maximum memory in bytes") \
-    K("max-in-memory-length",          C|S,    LOWER,      NUMBER,   0,     MOST,        NULL, "maximum memory in bytes") \
-    K("max-length",                    S,      LOWER,      NUMBER,   0,     MOST,        NULL, "maximum length") \
-    K("max-length-bytes",              0,      LOWER,      NUMBER,   0,     MOST,        NULL, "maximum length in bytes") \
-    K("message-ttl",                   S,      LOWER,      NUMBER,   0,     MOST,        NULL, "message TTL") \
-    K("overflow",                      S,      THEIRS,     CHOICE,   0,     0,           "drop-head reject-publish reject-publish-dlx", "overflow value") \
-    K("queue-leader-locator",          0,      NOT_THEIRS, CHOICE,   0,     0,           "client-local balanced random least-leaders", "queue leader locator value") \
-    K("queue-master-locator",          Q|S,    NOT_THEIRS, CHOICE,   0,     0,           "client-local min-masters random", "queue-master-locator value") \
-    K("queue-mode",                    Q|S,    NOT_THEIRS, CHOICE,   0,     0,           "default lazy", "queue-mode value") \
-    K("queue-version",                 Q|S,    THEIRS,     NUMBER,   1,     2,           NULL, "queue-version value") \
-    K("retry-schedule",                S,      NOT_THEIRS, SCHEDULE, 0,     0,           NULL, "retry schedule") \
-    K("stream-filter-size-bytes",      C|Q,    NOT_THEIRS, NUMBER,   16,    255,         NULL, "filter size") \
-    K("stream-max-segment-size-bytes", C|Q,    NOT_THEIRS, NUMBER,   0,     SEGMENT_MAX, NULL, "segment size") \
-    K("target-group-size",             C|S,    HIGHER,     NUMBER,   0,     MOST,        NULL, "target count")
+    K("ha-promote-on-failure",         Q|S,    THEIRS,     CHOICE,   0,     0,           "always when-synced", "ha-promote-on-failure must be \"always\" or \"when-synced\", got ~") \
+    K("ha-promote-on-shutdown",        Q|S,    THEIRS,     CHOICE,   0,     0,           "always when-synced", "ha-promote-on-shutdown must be \"always\" or \"when-synced\", got ~") \
+    K("ha-sync-batch-size",            Q|S,    THEIRS,     NUMBER,   1,     MOST,        NULL, "ha-sync-batch-size takes an integer greater than 0, ~ given") \
+    K("ha-sync-mode",                  Q|S,    THEIRS,     CHOICE,   0,     0,           "manual automatic", "ha-sync-mode must be \"manual\" or \"automatic\", got ~") \
+    K("initial-cluster-size",          C|Q,    NOT_THEIRS, NUMBER,   0,     MOST,        NULL, "~ is not a valid cluster size") \
+    K("max-age",                       C|Q,    NOT_THEIRS, AGE,      0,     0,           NULL, "~ is not a valid max age") \
+    K("max-in-memory-bytes",           C|S,    LOWER,      NUMBER,   0,     MOST,        NULL, "~ is not a valid maximum memory in bytes") \
+    K("max-in-memory-length",          C|S,    LOWER,      NUMBER,   0,     MOST,        NULL, "~ is not a valid maximum memory in bytes") \
+    K("max-length",                    S,      LOWER,      NUMBER,   0,     MOST,        NULL, "~ is not a valid maximum length") \
+    K("max-length-bytes",              0,      LOWER,      NUMBER,   0,     MOST,        NULL, "~ is not a valid maximum length in bytes") \
+    K("message-ttl",                   S,      LOWER,      NUMBER,   0,     MOST,        NULL, "~ is not a valid message TTL") \
+    K("overflow",                      S,      THEIRS,     CHOICE,   0,     0,           "drop-head reject-publish reject-publish-dlx", "~ is not a valid overflow value") \
+    K("queue-leader-locator",          0,      NOT_THEIRS, CHOICE,   0,     0,           "client-local balanced random least-leaders", "~ is not a valid queue leader locator value") \
+    K("queue-master-locator",          Q|S,    NOT_THEIRS, CHOICE,   0,     0,           "client-local min-masters random", "~ invalid queue-master-locator value") \
+    K("queue-mode",                    Q|S,    NOT_THEIRS, CHOICE,   0,     0,           "default lazy", "~ is not a valid queue-mode value") \
+    K("queue-version",                 Q|S,    THEIRS,     NUMBER,   1,     2,           NULL, "~ is not a valid queue-version value") \
+    K("retry-schedule",                S,      NOT_THEIRS, SCHEDULE, 0,     0,           NULL, "~ is not a valid retry schedule") \
+    K("stream-filter-size-bytes",      C|Q,    NOT_THEIRS, NUMBER,   16,    255,         NULL, "~ is not a valid filter size") \
+    K("stream-max-segment-size-bytes", C|Q,    NOT_THEIRS, NUMBER,   0,     SEGMENT_MAX, NULL, "~ is not a valid segment size") \
+    K("target-group-size",             C|S,    HIGHER,     NUMBER,   0,     MOST,        NULL, "~ is not a valid target count")
 /* clang-format on */
 
 struct row {
@@ -73,12 +73,12 @@ struct row {
     enum check check;
     int64_t least, most;
     const char *choices; /* words between single spaces */
-    const char *noun;
+    const char *wrong;
 };
 
 static const struct row rows[] = {
-#define K(key, barred, join, check, least, most, choices, noun)                                    \
-    {{(const uint8_t *)(key), sizeof(key) - 1}, (barred), join, check, least, most, choices, noun},
+#define K(key, barred, join, check, least, most, choices, wrong)                                   \
+    {{(const uint8_t *)(key), sizeof(key) - 1}, (barred), join, check, least, most, choices, wrong},
     KEYS(K)
 #undef K
 };
@@ -230,10 +230,13 @@ is_valid(const struct row *row, const json_t *value)
 static bool
 err_invalid(struct err *err, const struct row *row, const json_t *value)
 {
+    size_t before = strcspn(row->wrong, "~");
     struct text text = {0};
 
+    text_put(&text, "%.*s", (int)before, row->wrong);
     put_value(&text, value);
-    return err_set(err, PRECONDITION_FAILED, "%s is not a valid %s", text.at, row->noun);
+    text_put(&text, "%s", row->wrong + before + 1);
+    return err_set(err, PRECONDITION_FAILED, "%s", text.at);
 }
 
 static bool

@@ -46,6 +46,17 @@ lower(const struct sources *from, struct view name)
     return a < b ? a : b;
 }
 
+/* Arguments are refused above ten years; policies may say more, and mean that. */
+#define LONGEST_MS UINT64_C(315360000000)
+
+static uint64_t
+shorter(const struct sources *from, struct view name)
+{
+    uint64_t ms = lower(from, name);
+
+    return ms == RULE_NONE || ms < LONGEST_MS ? ms : LONGEST_MS;
+}
+
 static bool
 string(struct view table, struct view name, struct view *out)
 {
@@ -140,13 +151,13 @@ queue_rules_init(struct queue_rules *rules, struct view arguments, struct view p
     *rules = queue_rules_none;
     if (arguments.len == 0 && policy.len == 0)
         return;
-    rules->ttl_ms = lower(&from, VIEW_LIT("x-message-ttl"));
-    rules->lease_ms = lower(&from, VIEW_LIT("x-expires"));
+    rules->ttl_ms = shorter(&from, VIEW_LIT("x-message-ttl"));
+    rules->lease_ms = shorter(&from, VIEW_LIT("x-expires"));
     rules->max_length = lower(&from, VIEW_LIT("x-max-length"));
     rules->max_bytes = lower(&from, VIEW_LIT("x-max-length-bytes"));
     rules->overflow = overflow_of(&from);
     rules->delivery_limit = lower(&from, VIEW_LIT("x-delivery-limit"));
-    rules->consumer_timeout_ms = lower(&from, VIEW_LIT("x-consumer-timeout"));
+    rules->consumer_timeout_ms = shorter(&from, VIEW_LIT("x-consumer-timeout"));
     rules->single_active = table_find(arguments, VIEW_LIT("x-single-active-consumer"), &active) &&
                            active.type == FIELD_BOOL && active.integer != 0;
     take_dead_letters(rules, &from);

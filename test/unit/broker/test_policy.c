@@ -286,6 +286,11 @@ definitions_are_refused_as_rabbitmq_does(void **state)
          "<<\"here\">> is not a valid queue leader locator value"},
         {"{\"initial-cluster-size\":-1}", "-1 is not a valid cluster size"},
         {"{\"ha-mode\":\"some\"}", "<<\"some\">> is not a valid ha-mode value"},
+        {"{\"ha-mode\":\"all\",\"ha-sync-mode\":\"often\"}",
+         "ha-sync-mode must be \"manual\" or \"automatic\", got <<\"often\">>"},
+        {"{\"ha-mode\":\"all\",\"ha-sync-batch-size\":0}",
+         "ha-sync-batch-size takes an integer greater than 0, 0 given"},
+        {"{\"queue-master-locator\":5}", "5 invalid queue-master-locator value"},
         {"{\"ha-params\":2}", "ha-mode must be specified to specify ha-params, ha-sync-mode or "
                               "ha-promote-on-shutdown"},
     };
@@ -429,6 +434,9 @@ alternate_exchanges_follow_policies(void **state)
     assert_string_equal(routed(&f, "x", "k"), "");
     assert_string_equal(routed(&f, "own", "k"), "r");
     assert_true(exchange_as(&f, "x", "direct", "", "")); /* it is still the same one */
+    before = vhost_version(f.vhost);
+    PUT("length", "", "all", 0, "{\"max-length\":5}");
+    assert_true(vhost_version(f.vhost) == before); /* routes are as they were */
     PUT("all", "", "all", 0, "{\"alternate-exchange\":\"alt\"}");
     assert_string_equal(routed(&f, "", "nowhere"), ""); /* the default exchange has none */
     fixture_fini(&f);
@@ -514,6 +522,12 @@ limits_are_the_lower_of_both_and_all_else_the_arguments(void **state)
     queue_rules_fini(&rules);
     RULES("x-queue-type:S=quorum x-overflow:S=reject-publish", "");
     assert_int_equal(rules.overflow, OVERFLOW_REJECT);
+    queue_rules_fini(&rules);
+    RULES("", "message-ttl:l=9223372036854775807 expires:l=9223372036854775807 "
+              "consumer-timeout:l=9223372036854775807 max-length:l=9223372036854775807");
+    assert_true(rules.ttl_ms == UINT64_C(315360000000)); /* ten years: sums with it fit */
+    assert_true(rules.lease_ms == rules.ttl_ms && rules.consumer_timeout_ms == rules.ttl_ms);
+    assert_true(rules.max_length == INT64_MAX);
     queue_rules_fini(&rules);
 #undef RULES
     buf_fini(&arguments);
