@@ -7,7 +7,7 @@
 #include "lepus/wire/props.h"
 #include "lepus/wire/table.h"
 
-enum { TAKEN_A_TURN = 8192, LEAVE_A_TURN = 1024 };
+enum { TAKEN_A_TURN = 8192, LEAVE_A_TURN = 1024, ASK_MAX = 3 };
 
 /* Some thousand years: any sum with a clock's milliseconds is a number still. */
 #define DELAY_MAX_MS (UINT64_C(1) << 48)
@@ -117,18 +117,37 @@ take_in(struct queue *queue, bool *out_waits_for_page)
     return backlog->window.ready == 0;
 }
 
-/* The first one cannot leave yet: its body is on a page. */
+/* What came with its page may go to a page again before it leaves: then it is asked for anew. */
+static void
+look_at_asked(struct queue *queue)
+{
+    struct queue_life *life = &queue->life;
+    const struct slot *slot = NULL;
+
+    if (life->asked_body == 0)
+        return;
+    slot = window_slot(&queue->plain.window, life->asked_body);
+    if (slot == NULL || slot->message != NULL)
+        life->asked_body = 0;
+}
+
+/* The first one cannot leave yet: its body is on a page. False: the page has come without it, again
+ * and again; backlog.c has told why. */
 static bool
 waits_for_body(struct queue *queue, uint64_t seq)
 {
+    struct queue_life *life = &queue->life;
     struct backlog *backlog = &queue->plain;
 
-    if (backlog->pages != NULL && pages_is_reading(backlog->pages))
+    if (backlog->pages == NULL)
+        return false;
+    if (pages_is_reading(backlog->pages))
         return true;
-    if (queue->life.asked_body == seq || !backlog_load(backlog, seq))
-        return false; /* the page has come without it: backlog.c has told */
-    queue->life.asked_body = seq;
-    return true;
+    if (life->asked_body != seq) {
+        life->asked_body = seq;
+        life->asked_times = 0;
+    }
+    return life->asked_times++ < ASK_MAX && backlog_load(backlog, seq);
 }
 
 /* False: the first one waits for its page. */
@@ -166,6 +185,7 @@ delay_tidy(struct queue *queue)
     bool waits_for_page;
 
     queue->life.wake_ms = UINT64_MAX;
+    look_at_asked(queue);
     if (!take_in(queue, &waits_for_page)) {
         if (!waits_for_page)
             life_wake_by(queue, now_ms);

@@ -264,7 +264,17 @@ struct keyed {
     uint64_t until_ms, now_ms;
 };
 
-/* False: it is a duplicate. */
+static bool
+has_died(struct view properties)
+{
+    struct view headers;
+    struct field deaths;
+
+    return props_find(properties, PROP_headers, &headers) &&
+           table_find(headers, VIEW_LIT("x-death"), &deaths);
+}
+
+/* False: it is a duplicate. A dead letter that comes back here is none, though its key is known. */
 static bool
 look_at_key(struct home *home, struct queue *queue, const struct publish *publish,
             struct keyed *out)
@@ -276,7 +286,8 @@ look_at_key(struct home *home, struct queue *queue, const struct publish *publis
         return true;
     out->now_ms = home_now_ms(home);
     out->until_ms = dedup_until_ms(queue->dedup, properties, out->now_ms);
-    return !queue_knows(queue, &out->key, out->now_ms);
+    return !queue_knows(queue, &out->key, out->now_ms) ||
+           (!queue->dedup->settings.while_here && has_died(properties));
 }
 
 static void

@@ -712,8 +712,6 @@ window_has(struct window *window, uint64_t seq)
 {
     size_t from = window->gone_at, to = window->n_gone;
 
-    if (idmap_find(&window->held, seq) != NULL)
-        return true;
     if (seq < window->front.end || seq >= window->back.first)
         return window_slot(window, seq) != NULL;
     while (from < to) {

@@ -1,6 +1,6 @@
 """Deduplication by queues and exchanges: a duplicate is confirmed, and kept nowhere."""
 
-from harness import Consumer, case, equal, put, ready, take, until
+from harness import Consumer, case, deaths, equal, put, ready, take, until
 from pika.exceptions import ChannelClosedByBroker
 
 
@@ -250,6 +250,23 @@ def a_full_queue_confirms_a_duplicate_and_refuses_another(server):
     take(ch, "q")
     put_keyed(ch, "b", 4)  # the refused one was not remembered
     equal(come(ch, 1), [4])
+
+
+@case
+def a_dead_letter_may_come_back(server):
+    ch = server.channel()
+    for name, more in (("here", {}), ("window", {"x-cache-size": 100})):
+        ch.queue_declare(name, durable=True, arguments={
+            "x-message-deduplication": True, "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": name, **more})
+        put_keyed(ch, "a", 1, queue=name)
+        for n in range(3):
+            method, properties, body = take(ch, name, ack=False)
+            equal(deaths(properties) if n else [], [(name, "rejected", n)] if n else [])
+            ch.basic_reject(method.delivery_tag, requeue=False)
+        until(lambda: ready(ch, name) == 1, "it is back")
+        put_keyed(ch, "a", 2, queue=name)
+        equal(come(ch, 1, name), [1])
 
 
 @case

@@ -8,7 +8,8 @@
  *
  *   x-cache-size, x-cache-ttl     at most so many keys, the oldest go; each so many ms (a header
  *                                 x-cache-ttl of the message's own goes before that). What becomes
- *                                 of the message does not matter
+ *                                 of the message does not matter; but a dead letter, known by its
+ *                                 x-death, is no duplicate: it may be on its way back here
  *   neither                       while the message with it is in the queue, ready or unacked, as
  *                                 RabbitMQ's plugin has it. Here nothing is told of what goes:
  *                                 a key says which seq had it, and it is looked whether that

@@ -85,7 +85,8 @@ struct queue_life {
     bool rules_publish;    /* before each publish: queue_refuses and queue_deadline have a say */
     bool is_dated;         /* something that expires has come, ever */
     struct expiry expiry;  /* of what is ready and in memory; with settings.delays: of all */
-    uint64_t asked_body;   /* with settings.delays: the page of that seq was asked for */
+    uint64_t asked_body;   /* with settings.delays: the page of that seq was asked for, ... */
+    unsigned asked_times;  /* ... so often, and has not come with it yet */
     uint64_t wake_ms;      /* asked for; UINT64_MAX: not */
     struct idmap failures; /* by outer seq: a struct failures, packed */
     struct expiry waiting; /* for a retry: until when */

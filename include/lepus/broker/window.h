@@ -106,7 +106,7 @@ struct slot *window_take(struct window *window, uint64_t seq, void *taker);
  * next push. */
 struct slot *window_slot(struct window *window, uint64_t seq);
 
-/* Whether it lives: READY, UNACKED or held, wherever it is. */
+/* Whether it is READY or UNACKED, wherever it is. What is held is about to go. */
 bool window_has(struct window *window, uint64_t seq);
 
 /* UNACKED -> GONE. False when it is not UNACKED. */
