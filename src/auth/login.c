@@ -10,9 +10,11 @@
  * a look at the password, before and behind the queue), a wrong password or a user that there is
  * not. For the latter something is hashed all the same, so that the time tells nothing.
  *
- * Failures of an address leak away evenly, max_failures a window: who has used them up may try
- * again at that pace. A table of fixed size knows the addresses; where it is crowded the one with
- * the fewest failures is forgotten.
+ * Failures are counted for an address with a user's name, so that one client with an old password
+ * does not lock its neighbours out, and for the address alone, with ADDRESS_TIMES as many allowed.
+ * They leak away evenly, max_failures a window: who has used them up may try again at that pace. A
+ * table of fixed size knows who has failed; where it is crowded the one who is furthest from being
+ * refused is forgotten.
  */
 #include <arpa/inet.h>
 #include <assert.h>
@@ -31,16 +33,18 @@
 
 enum {
     WAITING_MAX = 1024,
-    SOURCES = 4096,
-    SOURCES_NEAR = 8, /* places where an address may stand */
+    SOURCES = 8192,
+    ADDRESS_TIMES = 10,
+    SOURCES_NEAR = 8, /* places where one may stand */
     WINDOW_MS = 60 * 1000,
     MAX_FAILURES = 30,
 };
 
+/* An address, or one with a user's name. */
 struct source {
-    uint64_t address; /* 0: free */
+    uint64_t id; /* 0: free */
     uint64_t at_ms;
-    double failures; /* as of then */
+    double used; /* of what it may fail, as of then: 1 is all */
 };
 
 struct logins {
@@ -123,38 +127,45 @@ source_of(const char *peer)
     return address ^ UINT64_C(1) << 33; /* ::/64 is 0 */
 }
 
+static uint64_t
+source_with(uint64_t address, struct view user)
+{
+    uint64_t both[2] = {address, view_hash(user)};
+
+    return view_hash(view_of(both, sizeof(both))) | 1;
+}
+
 /* Mutex held. */
 static void
 leak(const struct logins *logins, struct source *source, uint64_t now_ms)
 {
-    double gone = (double)(now_ms - source->at_ms) * logins->settings.max_failures /
-                  logins->settings.failure_window_ms;
+    double gone = (double)(now_ms - source->at_ms) / logins->settings.failure_window_ms;
 
-    source->failures = source->failures > gone ? source->failures - gone : 0;
+    source->used = source->used > gone ? source->used - gone : 0;
     source->at_ms = now_ms;
 }
 
 /* Mutex held. NULL when it has no failures. */
 static struct source *
-find_source(struct logins *logins, uint64_t address)
+find_source(struct logins *logins, uint64_t id)
 {
-    size_t first = view_hash(view_of(&address, sizeof(address))) % SOURCES;
+    size_t first = view_hash(view_of(&id, sizeof(id))) % SOURCES;
 
     for (size_t i = 0; i < SOURCES_NEAR; i++)
-        if (logins->sources[(first + i) % SOURCES].address == address)
+        if (logins->sources[(first + i) % SOURCES].id == id)
             return &logins->sources[(first + i) % SOURCES];
     return NULL;
 }
 
-/* Mutex held: itself, a free place, or that of the fewest failures. */
+/* Mutex held: itself, a free place, or that of the one who has used least. */
 static struct source *
-take_source(struct logins *logins, uint64_t address, uint64_t now_ms)
+take_source(struct logins *logins, uint64_t id, uint64_t now_ms)
 {
-    size_t first = view_hash(view_of(&address, sizeof(address))) % SOURCES;
-    struct source *source = find_source(logins, address);
+    size_t first = view_hash(view_of(&id, sizeof(id))) % SOURCES;
+    struct source *source = find_source(logins, id);
 
     for (size_t i = 0; source == NULL && i < SOURCES_NEAR; i++)
-        if (logins->sources[(first + i) % SOURCES].address == 0)
+        if (logins->sources[(first + i) % SOURCES].id == 0)
             source = &logins->sources[(first + i) % SOURCES];
     if (source == NULL) {
         source = &logins->sources[first];
@@ -162,42 +173,55 @@ take_source(struct logins *logins, uint64_t address, uint64_t now_ms)
             struct source *at = &logins->sources[(first + i) % SOURCES];
 
             leak(logins, at, now_ms);
-            if (at->failures < source->failures)
+            if (at->used < source->used)
                 source = at;
         }
-        source->address = 0;
+        source->id = 0;
     }
-    if (source->address == 0)
-        *source = (struct source){.address = address, .at_ms = now_ms};
+    if (source->id == 0)
+        *source = (struct source){.id = id, .at_ms = now_ms};
+    leak(logins, source, now_ms);
     return source;
 }
 
+/* Mutex held: whether one failure more would be too many. */
 static bool
-has_failed_too_often(struct logins *logins, uint64_t address)
+has_used_up(struct logins *logins, uint64_t id, double most)
 {
-    struct source *source;
+    struct source *source = find_source(logins, id);
+
+    if (source == NULL)
+        return false;
+    leak(logins, source, clock_now_ms());
+    return source->used + 1 / most > 1 + 1e-9; /* sums of fractions */
+}
+
+static bool
+has_failed_too_often(struct logins *logins, const struct auth_login *login)
+{
+    uint32_t most;
     bool has;
 
     pthread_mutex_lock(&logins->mutex);
-    source = find_source(logins, address);
-    if (source != NULL)
-        leak(logins, source, clock_now_ms());
-    has = source != NULL && logins->settings.max_failures > 0 &&
-          source->failures + 1 > logins->settings.max_failures;
+    most = logins->settings.max_failures;
+    has = most > 0 && (has_used_up(logins, login->source, (double)most * ADDRESS_TIMES) ||
+                       has_used_up(logins, login->source_user, most));
     pthread_mutex_unlock(&logins->mutex);
     return has;
 }
 
 static void
-count_failure(struct logins *logins, uint64_t address)
+count_failure(struct logins *logins, const struct auth_login *login)
 {
     uint64_t now_ms = clock_now_ms();
-    struct source *source;
+    double most;
 
     pthread_mutex_lock(&logins->mutex);
-    source = take_source(logins, address, now_ms);
-    leak(logins, source, now_ms);
-    source->failures++;
+    most = logins->settings.max_failures;
+    if (most > 0) {
+        take_source(logins, login->source, now_ms)->used += 1 / (most * ADDRESS_TIMES);
+        take_source(logins, login->source_user, now_ms)->used += 1 / most;
+    }
     pthread_mutex_unlock(&logins->mutex);
 }
 
@@ -336,20 +360,20 @@ decide(struct auth *auth, struct auth_login *login)
     const char *why;
     bool is_right;
 
-    if (has_failed_too_often(auth->logins, login->source))
+    if (has_failed_too_often(auth->logins, login))
         return refuse(login, "too many failures from this address");
     if (is_proven(auth, login))
         return admit(login);
     if (!take_hash(auth, login, &hash, &algorithm)) {
         hash_for_nobody(auth->logins, password);
-        count_failure(auth->logins, login->source);
+        count_failure(auth->logins, login);
         return refuse(login, "no such user");
     }
     is_right = password_is_right(view_str(algorithm), view_str(hash), password);
     if (is_right)
         keep_proof(auth, login, hash);
     else
-        count_failure(auth->logins, login->source);
+        count_failure(auth->logins, login);
     why = password_is_hash(view_str(algorithm), view_str(hash)) && hash[0] != '\0'
               ? "wrong password"
               : "this user has no password";
@@ -413,7 +437,7 @@ begin(struct auth *auth, struct auth_login *login)
         return refuse(login, "this user may only come from this machine");
     if (login->password_len == 0)
         return refuse(login, "an empty password");
-    if (has_failed_too_often(auth->logins, login->source))
+    if (has_failed_too_often(auth->logins, login))
         return refuse(login, "too many failures from this address");
     if (is_proven(auth, login))
         return admit(login);
@@ -433,6 +457,7 @@ auth_login(struct auth *auth, struct auth_login *login, struct view user, struct
     login->why = "";
     login->auth = auth;
     login->source = source_of(login->peer);
+    login->source_user = source_with(login->source, user);
     login->user = view_dup(user);
     login->user_len = user.len;
     login->password = view_dup(password);

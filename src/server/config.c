@@ -91,8 +91,9 @@ static const struct config_key keys[] = {
      NULL, NULL, "Users, by commas, who may log in from this machine only."},
     {"auth", "max_failures", KEY_INTEGER, OFF(auth.max_failures), "30", 0, 1000000, CONFIG_LIVE,
      NULL, NULL,
-     "Logins that an address (of IPv6: a /64) may fail within auth.failure_window; further ones are "
-     "refused, whatever they say, until the oldest have aged. 0: no limit."},
+     "Logins as a user that an address (of IPv6: a /64) may fail within auth.failure_window, and ten "
+     "times as many as any; further ones are refused, whatever they say, until these have aged. 0: "
+     "no limit."},
     {"auth", "failure_window", KEY_SECONDS, OFF(auth.failure_window_s), "60s", 1, 24 * 3600,
      CONFIG_LIVE, NULL, NULL, "In which auth.max_failures are counted."},
     {"auth", "certificate_name", KEY_CHOICE, OFF(auth.certificate_name), "none", 0, 0, 0,

@@ -37,7 +37,7 @@ void auth_free(struct auth *auth); /* stopped; NULL is fine */
 
 struct auth_settings {
     char loopback_users[1024];  /* by commas: these come from this machine only */
-    uint32_t max_failures;      /* of an address within the window; 0: as many as it likes */
+    uint32_t max_failures;      /* of an address and a name within the window; 0: no limit */
     uint32_t failure_window_ms; /* more than 0 */
 };
 
@@ -139,7 +139,7 @@ struct auth_login {
     struct worker_call call;
     struct auth *auth;
     struct auth_login *next;
-    uint64_t source; /* the address */
+    uint64_t source, source_user; /* the address; the address and the name */
     char *user, *password;
     size_t user_len, password_len;
 };

@@ -93,7 +93,7 @@ struct config {
     } limits;
     struct {
         char loopback_users[1024]; /* by commas */
-        uint32_t max_failures;     /* of an address in a window; 0: no limit */
+        uint32_t max_failures;     /* of an address and a user in a window; 0: no limit */
         uint32_t failure_window_s;
         enum amqp_certificate certificate_name;
         char anonymous_user[256]; /* empty: nobody */

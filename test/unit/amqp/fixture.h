@@ -94,8 +94,7 @@ home_hear_settle(void *arg, const struct command *command)
         memcpy(&range, cmd->ranges.at + at, sizeof(range));
         assert(range.first <= range.last);
         for (uint64_t seq = range.first; seq <= range.last; seq++)
-            buf_append(&f->settles,
-                       &(struct heard_settle){cmd->queue, seq, cmd->channel, cmd->how},
+            buf_append(&f->settles, &(struct heard_settle){cmd->queue, seq, cmd->channel, cmd->how},
                        sizeof(struct heard_settle));
     }
 }
@@ -125,8 +124,7 @@ home_hear_consume(void *arg, const struct command *command)
 {
     const struct cmd_consume *cmd = (const void *)command;
     struct fixture *f = arg;
-    struct cmd_reply reply = {
-        .head.kind = CMD_reply, .channel = cmd->channel, .answer = ANSWER_OK};
+    struct cmd_reply reply = {.head.kind = CMD_reply, .channel = cmd->channel, .answer = ANSWER_OK};
 
     post_send(&f->post, 0, &reply.head);
 }
@@ -191,8 +189,8 @@ fixture_next(struct fixture *f, struct seen *out)
     assert_true(payload.len >= 4);
     out->method = method_find(be_u16(payload.at), be_u16(payload.at + 2));
     assert_int_not_equal(out->method, METHOD_UNKNOWN);
-    assert_true(method_decode(out->method, view_of(payload.at + 4, payload.len - 4), &out->args,
-                              &err));
+    assert_true(
+        method_decode(out->method, view_of(payload.at + 4, payload.len - 4), &out->args, &err));
     return true;
 }
 
@@ -228,12 +226,12 @@ fixture_hear(struct fixture *f)
     return seen;
 }
 
-#define assert_hears(f, name)                                                                      \
+#define assert_hears(f, which)                                                                     \
     do {                                                                                           \
         struct seen seen_ = fixture_hear(f);                                                       \
-        assert_string_equal(                                                                       \
-            seen_.method == METHOD_UNKNOWN ? "content" : method_rows[seen_.method].name,           \
-            method_rows[METHOD_##name].name);                                                      \
+        assert_string_equal(seen_.method == METHOD_UNKNOWN ? "content"                             \
+                                                           : method_rows[seen_.method].name,       \
+                            method_rows[METHOD_##which].name);                                     \
     } while (0)
 
 /* Gathers a method for the broker; fixture_send sends what was gathered. */
