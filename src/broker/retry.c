@@ -87,7 +87,7 @@ read_step(struct reader *r, struct retry_step *out)
 {
     static const char too_long[] = "a wait is 1 ms to ten years";
     static const char too_often[] = "1 to 1000000 times are expected";
-    uint64_t times = 1, unit_ms;
+    uint64_t times = 1, unit_ms = 1;
     size_t from = r->at;
 
     if (!read_number(r, DELAY_MAX_MS, "a number is expected, up to ten years", &out->delay_ms) ||
