@@ -344,7 +344,7 @@ enqueue(struct home *home, struct publish *publish, const struct queue_ref *targ
                 remember(home, queue, backlog, seq, &keyed);
             if (queue->n_consumers > 0 && backlog->window.ready > BEHIND_MIN)
                 home->post->behind++;
-            if (home->memory > home->memory_max)
+            if (home->memory.bytes > home->memory_max)
                 store_relieve(home, backlog);
             break;
         }
@@ -581,7 +581,7 @@ on_loaded(void *arg, struct queue *queue)
         list_remove(&get->link);
         free(get);
     }
-    if (home->memory > home->memory_max)
+    if (home->memory.bytes > home->memory_max)
         worker_schedule(home->post->worker, WORKER_GATHER, &home->relief);
 }
 
@@ -713,6 +713,7 @@ home_free(struct home *home)
     idmap_fini(&home->consumers);
     free(home->targets);
     store_close(home);
+    message_account_fini(&home->memory);
     free(home);
 }
 

@@ -94,7 +94,8 @@ struct home {
     struct journal *journal; /* NULL: no store */
     struct disk *journal_disk, *page_disk;
     struct page_store *pages;
-    size_t memory, memory_max;
+    struct message_account memory;
+    size_t memory_max;
     struct list spillable; /* backlogs that grew, by backlog.spillable */
     struct list spilled;   /* those whose untaken messages have left memory: bodies may follow */
     struct worker_task relief;

@@ -369,9 +369,9 @@ store_relieve(struct home *home, struct backlog *grown)
 
     if (grown != NULL && grown->grown_bytes >= SPILL_BIG && list_is_linked(&grown->spillable))
         spill(home, grown);
-    while (home->memory > home->memory_max && !list_is_empty(&home->spillable))
+    while (home->memory.bytes > home->memory_max && !list_is_empty(&home->spillable))
         spill(home, container_of(home->spillable.next, struct backlog, spillable));
-    while (home->memory > home->memory_max && (link = list_take_first(&home->spilled)) != NULL)
+    while (home->memory.bytes > home->memory_max && (link = list_take_first(&home->spilled)) != NULL)
         backlog_spill(container_of(link, struct backlog, spillable), true);
     store_look_at_hold(home);
 }
@@ -381,7 +381,7 @@ on_relief(void *arg)
 {
     struct home *home = arg;
 
-    if (home->memory > home->memory_max)
+    if (home->memory.bytes > home->memory_max)
         store_relieve(home, NULL);
 }
 
@@ -733,7 +733,7 @@ home_queue_recovered(struct home *home, struct queue *queue)
 void
 home_relieve(struct home *home)
 {
-    if (home->memory > home->memory_max)
+    if (home->memory.bytes > home->memory_max)
         store_relieve(home, NULL);
     while (page_store_writing_bytes(home->pages) > WRITING_MAX / 2 && disk_step(home->page_disk))
         continue;

@@ -86,21 +86,87 @@ content_expiration(const struct content *content)
                : UINT64_MAX;
 }
 
+/* --- memory ---------------------------------------------------------------------------- */
+
+/* A sanitizer is to see who uses what is gone. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { SPARE_MAX_BYTES = 0 };
+#else
+enum { SPARE_MAX_BYTES = 512 * 1024 };
+#endif
+
+static size_t
+step_of(size_t size)
+{
+    return (size - 1) / MESSAGE_STEP;
+}
+
+static void *
+take(struct message_account *account, size_t size)
+{
+    struct message_spare **spare, *first;
+
+    if (account == NULL || size > MESSAGE_SMALL)
+        return mem_try(size);
+    spare = &account->spare[step_of(size)];
+    first = *spare;
+    if (first == NULL)
+        return mem_try((step_of(size) + 1) * MESSAGE_STEP);
+    *spare = first->next;
+    account->spare_bytes -= (step_of(size) + 1) * MESSAGE_STEP;
+    return first;
+}
+
+static void
+give(struct message_account *account, void *at, size_t size)
+{
+    struct message_spare *spare = at;
+
+    if (account == NULL || size > MESSAGE_SMALL || account->spare_bytes + size > SPARE_MAX_BYTES) {
+        free(at);
+        return;
+    }
+    account->spare_bytes += (step_of(size) + 1) * MESSAGE_STEP;
+    spare->next = account->spare[step_of(size)];
+    account->spare[step_of(size)] = spare;
+}
+
+void
+message_account_fini(struct message_account *account)
+{
+    for (size_t i = 0; i < sizeof(account->spare) / sizeof(account->spare[0]); i++) {
+        for (struct message_spare *at = account->spare[i], *next; at != NULL; at = next) {
+            next = at->next;
+            free(at);
+        }
+        account->spare[i] = NULL;
+    }
+    account->spare_bytes = 0;
+}
+
+/* --- messages -------------------------------------------------------------------------- */
+
+/* Of itself, without its blob. */
+static size_t
+own_size(const struct message *message)
+{
+    return sizeof(struct message) + message->exchange_len + message->routing_key_len +
+           message->properties_len + message->body_len;
+}
+
 static size_t
 size_of(const struct message *message)
 {
-    return sizeof(struct message) + message->exchange_len + message->routing_key_len +
-           message->properties_len + message->body_len +
-           (message->blob != NULL ? message->blob->len : 0);
+    return own_size(message) + (message->blob != NULL ? message->blob->len : 0);
 }
 
 struct message *
-message_new(const struct content *content, bool persistent, size_t *account)
+message_new(const struct content *content, bool persistent, struct message_account *account)
 {
     struct view body = content->blob == NULL ? content->body : view_of(NULL, 0);
     size_t size = sizeof(struct message) + content->exchange.len + content->routing_key.len +
                   content->properties.len + body.len;
-    struct message *message = mem_try(size);
+    struct message *message = take(account, size);
     uint8_t *to;
 
     if (message == NULL)
@@ -117,7 +183,7 @@ message_new(const struct content *content, bool persistent, size_t *account)
     message->expires_ms = 0;
     message->persistent = persistent;
     if (account != NULL)
-        *account += size_of(message);
+        account->bytes += size_of(message);
     to = put(message->octets, content->exchange);
     to = put(to, content->routing_key);
     to = put(to, content->properties);
@@ -126,7 +192,7 @@ message_new(const struct content *content, bool persistent, size_t *account)
 }
 
 struct message *
-message_of_record(const struct record_message *record, size_t *account)
+message_of_record(const struct record_message *record, struct message_account *account)
 {
     struct content content = record->content;
     struct message *message;
@@ -173,7 +239,7 @@ message_unref(struct message **message)
     if (last == NULL || --last->refs > 0)
         return;
     if (last->account != NULL)
-        *last->account -= size_of(last);
+        last->account->bytes -= size_of(last);
     blob_unref(&last->blob);
-    free(last);
+    give(last->account, last, own_size(last));
 }

@@ -52,18 +52,18 @@ struct backlog {
     const struct backlog_ops *ops;
     void *ops_arg;
 
-    size_t *account;          /* where its messages' octets are counted; or NULL */
-    struct page_store *store; /* NULL: stays in memory */
-    struct pages *pages;      /* NULL until something is written there */
-    uint64_t paged_end;       /* what lives below is on pages */
-    size_t grown_bytes;       /* about: taken into memory since the last spill */
-    uint64_t asked;           /* the last pages_read's seq */
-    uint32_t read_count;      /* records of the block read last */
-    uint64_t delivered_mark;  /* what is below may have been delivered: told by ops->mark, ... */
-    uint64_t safe_mark;       /* ... and safe up to there */
-    uint64_t restored_mark;   /* deliveries of a former life went up to there */
-    uint32_t lease;           /* seqs by which the mark goes ahead */
-    bool waits_for_mark;      /* backlog_first put somebody off */
+    struct message_account *account; /* its messages'; or NULL */
+    struct page_store *store;        /* NULL: stays in memory */
+    struct pages *pages;             /* NULL until something is written there */
+    uint64_t paged_end;              /* what lives below is on pages */
+    size_t grown_bytes;              /* about: taken into memory since the last spill */
+    uint64_t asked;                  /* the last pages_read's seq */
+    uint32_t read_count;             /* records of the block read last */
+    uint64_t delivered_mark; /* what is below may have been delivered: told by ops->mark, ... */
+    uint64_t safe_mark;      /* ... and safe up to there */
+    uint64_t restored_mark;  /* deliveries of a former life went up to there */
+    uint32_t lease;          /* seqs by which the mark goes ahead */
+    bool waits_for_mark;     /* backlog_first put somebody off */
 
     /* The home's: */
     struct list spillable; /* has something in memory */
@@ -105,7 +105,7 @@ struct backlog_settings {
     uint64_t id;
     struct queue *queue;
     bool durable;
-    size_t *account;
+    struct message_account *account;
     struct page_store *store;
 };
 

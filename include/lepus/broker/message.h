@@ -18,25 +18,46 @@
 #include "lepus/store/record.h"
 #include "lepus/wire/content.h"
 
+enum {
+    MESSAGE_STEP = 32, /* small messages take a multiple of this */
+    MESSAGE_SMALL = 16 * MESSAGE_STEP,
+};
+
+/* The messages of one home: zeroed at first. Small ones come and go by the thousand, so the memory
+ * of some that went is kept for those that come: by its size, the last one first, which is still in
+ * the processor's caches. */
+struct message_account {
+    size_t bytes;       /* of all that are there */
+    size_t spare_bytes; /* of what is kept */
+    struct message_spare {
+        struct message_spare *next;
+    } * spare[MESSAGE_SMALL / MESSAGE_STEP];
+};
+
+/* Frees what is kept, when its last message has gone. */
+void message_account_fini(struct message_account *account);
+
 struct message {
     uint32_t refs;
     uint16_t exchange_len, routing_key_len;
     uint32_t properties_len;
-    uint32_t body_len;   /* of an inline body */
-    struct blob *blob;   /* of a large one */
-    size_t *account;     /* counts the octets of the messages of one home; or NULL */
-    uint64_t expires_ms; /* wall clock; 0: never */
-    bool persistent;     /* delivery_mode 2 */
-    uint8_t octets[];    /* exchange, routing key, properties, inline body */
+    uint32_t body_len;               /* of an inline body */
+    struct blob *blob;               /* of a large one */
+    struct message_account *account; /* its home's; or NULL */
+    uint64_t expires_ms;             /* wall clock; 0: never */
+    bool persistent;                 /* delivery_mode 2 */
+    uint8_t octets[];                /* exchange, routing key, properties, inline body */
 };
 
-/* One reference, the caller's. Adds its size to *account, and takes it off when the last reference
- * goes. NULL when there is no memory. */
-struct message *message_new(const struct content *content, bool persistent, size_t *account);
+/* One reference, the caller's. Adds its size to the account, and takes it off when the last
+ * reference goes. NULL when there is no memory. */
+struct message *message_new(const struct content *content, bool persistent,
+                            struct message_account *account);
 
 /* The same of what was read from the disk; a large body gets a blob, so that it goes into outputs
  * by reference. */
-struct message *message_of_record(const struct record_message *record, size_t *account);
+struct message *message_of_record(const struct record_message *record,
+                                  struct message_account *account);
 
 /* Whether its publisher wants it to survive. */
 bool content_is_persistent(const struct content *content);

@@ -82,8 +82,8 @@ struct queue_settings {
     uint8_t max_priority;
     struct queue_rules rules; /* the queue's from queue_init on */
     uint64_t ticket;          /* of a durable one: until that is committed, nothing in it is safe */
-    size_t *account;          /* where its messages' octets are counted; may be NULL */
-    struct page_store *store; /* may be NULL: stays in memory */
+    struct message_account *account; /* its messages'; may be NULL */
+    struct page_store *store;        /* may be NULL: stays in memory */
 };
 
 struct queue_levels;

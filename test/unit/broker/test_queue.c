@@ -152,7 +152,7 @@ static const struct queue_ops ops = {
 struct fixture {
     struct queue queue;
     struct outbox *out;
-    size_t memory;
+    struct message_account memory;
     uint8_t max_priority;
     struct queue_rules rules; /* owns nothing */
     struct view schedule;     /* x-retry-schedule, or empty */
@@ -240,7 +240,8 @@ teardown(struct fixture *f)
         disk_free(f->disk);
         remove_tree(f->dir);
     }
-    assert_int_equal(f->memory, 0);
+    assert_int_equal(f->memory.bytes, 0);
+    message_account_fini(&f->memory);
 }
 
 /* The queue anew, with these rules. */
@@ -432,6 +433,46 @@ no_memory_refuses_the_message_and_harms_nothing(void **state)
     teardown(&f);
 }
 
+/* Messages of all sizes come and go: each keeps its octets, the account knows them all, and what is
+ * kept of those that went has a bound. */
+static void
+messages_use_the_memory_of_those_that_went(void **state)
+{
+    enum { LIVE = 3000, STEPS = 60000, LARGEST = 700 };
+    struct message **live = calloc(LIVE, sizeof(*live));
+    struct message_account account = {0};
+    struct random random = {7};
+    uint8_t octets[LARGEST];
+
+    (void)state;
+    for (size_t step = 0; step < STEPS; step++) {
+        size_t i = random_below(&random, LIVE), body = random_below(&random, LARGEST);
+        struct content content = {.routing_key = view_of(octets, step % 20),
+                                  .body = view_of(octets, body)};
+
+        if (live[i] != NULL) {
+            struct content is = message_content(live[i]);
+
+            for (size_t at = 0; at < is.body.len; at++)
+                assert_int_equal(is.body.at[at], (uint8_t)i);
+            message_unref(&live[i]);
+        }
+        if (step > STEPS / 2 && step % 4 != 0)
+            continue; /* fewer and fewer */
+        memset(octets, (int)(uint8_t)i, sizeof(octets));
+        live[i] = message_new(&content, false, &account);
+        assert_int_equal(message_content(live[i]).body.len, body);
+    }
+    assert_true(account.bytes > 0 && account.spare_bytes <= 512 * 1024 + MESSAGE_SMALL);
+    for (size_t i = 0; i < LIVE; i++)
+        message_unref(&live[i]);
+    assert_int_equal(account.bytes, 0);
+    assert_true(account.spare_bytes <= 512 * 1024 + MESSAGE_SMALL);
+    message_account_fini(&account);
+    assert_int_equal(account.spare_bytes, 0);
+    free(live);
+}
+
 /* --- pages ------------------------------------------------------------------------------- */
 
 static void
@@ -445,7 +486,7 @@ what_left_memory_comes_back_in_order(void **state)
     for (uint64_t i = 1; i <= 100; i++)
         publish(&f, i);
     backlog_spill(&f.queue.plain, false);
-    assert_int_equal(f.memory, 0);
+    assert_int_equal(f.memory.bytes, 0);
     assert_int_equal(queue_ready(&f.queue), 100);
     for (uint64_t i = 101; i <= 150; i++)
         publish(&f, i);
@@ -472,7 +513,7 @@ a_message_without_its_body_can_be_requeued(void **state)
     for (uint64_t i = 1; i <= 4; i++)
         publish(&f, i);
     backlog_spill(&f.queue.plain, true);
-    assert_int_equal(f.memory, 0);
+    assert_int_equal(f.memory.bytes, 0);
     settle(&f, SETTLE_REQUEUE, 1, 1);
     settle_disk(&f);
     assert_int_equal(f.out->n, 3);
@@ -1147,7 +1188,8 @@ restart(struct fixture *f, struct model *m, struct consumer **consumers)
     queue_fini(&f->queue, false);
     while (disk_step(f->disk))
         continue;
-    assert_int_equal(f->memory, 0);
+    assert_int_equal(f->memory.bytes, 0);
+    message_account_fini(&f->memory);
     for (size_t i = 0; i < CONSUMERS; i++)
         consumers[i] = NULL;
     for (uint64_t seq = 1; seq < m->next; seq++) {
@@ -1456,6 +1498,7 @@ main(void)
         cmocka_unit_test(a_cancelled_consumers_deliveries_stay_until_settled),
         cmocka_unit_test(exclusive_keeps_others_out),
         cmocka_unit_test(no_memory_refuses_the_message_and_harms_nothing),
+        cmocka_unit_test(messages_use_the_memory_of_those_that_went),
         cmocka_unit_test(what_left_memory_comes_back_in_order),
         cmocka_unit_test(a_message_without_its_body_can_be_requeued),
         cmocka_unit_test(higher_priorities_go_first_and_each_in_order),
