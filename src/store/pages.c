@@ -214,6 +214,8 @@ page_store_new(const char *dir, const struct file_system *files, struct disk *di
     list_init(&store->open);
     list_init(&store->condemned);
     rc = files->ops->make_dir(files->arg, store->dir);
+    if (rc == 0)
+        rc = files->ops->sync_dir(files->arg, dir);
     if (rc != 0) {
         err_set(err, INTERNAL_ERROR, "mkdir %s: %s", store->dir, strerror(-rc));
         page_store_free(store);

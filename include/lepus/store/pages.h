@@ -115,7 +115,8 @@ void pages_seal(struct pages *pages);
 
 /* --- reading --------------------------------------------------------------------------- */
 
-/* One at a time: the answer comes by ops.block, never before this returns. */
+/* One at a time: the answer comes by ops.block, never before this returns. What is not sealed does
+ * not come. */
 void pages_read(struct pages *pages, uint64_t seq);
 bool pages_is_reading(const struct pages *pages);
 
@@ -125,7 +126,8 @@ void page_block_free(struct page_block *block); /* NULL is fine */
 
 /* --- settling -------------------------------------------------------------------------- */
 
-/* [first, last] are gone: each seq that was put, and none twice. Files with nothing left go. */
+/* [first, last] are gone: each seq that was put, and none twice; all of them are sealed. Files with
+ * nothing left go. */
 void pages_settle(struct pages *pages, uint64_t first, uint64_t last);
 
 uint64_t pages_live(const struct pages *pages);  /* put and not settled */
