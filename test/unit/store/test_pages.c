@@ -27,6 +27,7 @@ struct shelf {
     struct page_store *store;
     struct pages *pages;
     struct err err;
+    bool is_all_persistent;
 
     /* The model: */
     uint64_t next; /* seq */
@@ -117,7 +118,7 @@ put(struct shelf *s)
                                                    : random_below(&s->random, sizeof(body));
     struct record_message message = {
         .content = {.exchange = view_of("x", 1), .routing_key = view_of("key", 3)},
-        .persistent = random_below(&s->random, 10) > 0,
+        .persistent = s->is_all_persistent || random_below(&s->random, 10) > 0,
     };
 
     if (seq + 1 >= SEQS_MAX)
@@ -325,6 +326,7 @@ one_shelf(uint64_t seed, bool fails)
     struct shelf *s = mem_new(struct shelf);
 
     s->random.state = seed;
+    s->is_all_persistent = seed % 2 == 0;
     s->sim = sim_disk_new(seed);
     s->next = 1;
     buf_init(&s->state, SIZE_MAX);
