@@ -23,6 +23,7 @@
 #include "lepus/base/log.h"
 #include "lepus/base/mem.h"
 #include "lepus/broker/backlog.h"
+#include "lepus/broker/queue_life.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
 
@@ -126,8 +127,26 @@ on_backlog(void *arg, struct backlog *backlog)
     (void)backlog;
 }
 
-static const struct backlog_ops ops = {
-    .settled = on_settled, .mark = on_mark, .grew = on_backlog, .loaded = on_backlog};
+static void
+on_failed(void *arg, struct backlog *backlog, uint64_t seq, struct failures failures)
+{
+    (void)arg;
+    (void)backlog;
+    (void)seq;
+    (void)failures;
+}
+
+static void
+on_dated(void *arg, struct backlog *backlog, uint64_t seq, uint64_t expires_ms)
+{
+    (void)arg;
+    (void)backlog;
+    (void)seq;
+    (void)expires_ms;
+}
+
+static const struct backlog_ops ops = {on_settled, on_mark,    on_failed,
+                                       on_backlog, on_backlog, on_dated};
 
 /* Takes all that comes, as a consumer would. */
 static void

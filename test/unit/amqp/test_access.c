@@ -55,6 +55,12 @@ another_of_the_same_name_is_somebody_else(void **state)
     fixture_fini(&f);
 }
 
+static void
+has_tick_looked(struct fixture *f, void *arg)
+{
+    *(bool *)arg = f->conn->auth_version == auth_version(f->auth);
+}
+
 /* Other users come and go, and this one's password changes: nobody is logged out by that, which is
  * known once the tick has looked at it. */
 static void
@@ -67,8 +73,7 @@ whose_password_changes_stays(void **state)
     put_guest(&f);
     for (bool has_looked = false; !has_looked;) {
         fixture_exchange(&f);
-        has_looked =
-            __atomic_load_n(&f.conn->auth_version, __ATOMIC_RELAXED) == auth_version(f.auth);
+        fixture_do(&f, has_tick_looked, &has_looked);
     }
     fixture_exchange(&f);
     assert_silence(&f);
