@@ -29,7 +29,7 @@ def give_away(server):
 if IS_ROOT:
     @case("broker.user: that user in every respect, and durable messages outlive him")
     def other_user():
-        with Server(f"broker.user={USER}", before=give_away) as server:
+        with Server(f"broker.user={USER}", before=give_away, is_of_others=True) as server:
             ids = [str(x) for x in (65534,) * 4]
             equal(status(server, "Uid"), ids)
             equal(status(server, "Gid"), ids)
@@ -57,7 +57,8 @@ if IS_ROOT:
     def wrong_user():
         for user, why in (("no-such-user-here", "there is no user 'no-such-user-here'"),
                           (USER, "broker.data_dir: .*Permission denied")):
-            server = Server(f"broker.user={user}", before=lambda s: os.chmod(s.data, 0o700))
+            server = Server(f"broker.user={user}", before=lambda s: os.chmod(s.data, 0o700),
+                            is_of_others=True)
             try:
                 server.start()
                 raise AssertionError("it starts")
@@ -75,7 +76,7 @@ if IS_ROOT:
         if shutil.which("setpriv") is None:
             return
         server = Server("broker.user=root", before=lambda s: os.chmod(s.directory, 0o777),
-                        wrap=wrap())
+                        wrap=wrap(), is_of_others=True)
         give_away(server)
         try:
             server.start()
@@ -109,9 +110,9 @@ def cores():
     # what the kernel says of a process that may not be looked into: its files are root's
     options = (f"broker.user={USER}",) if IS_ROOT else ()
     before = give_away if IS_ROOT else None
-    with Server(*options, before=before) as server:
+    with Server(*options, before=before, is_of_others=IS_ROOT) as server:
         equal(os.stat(f"/proc/{server.pid}/fd").st_uid, 65534 if IS_ROOT else os.geteuid())
-    with Server(*options, "broker.core_dumps=no", before=before) as server:
+    with Server(*options, "broker.core_dumps=no", before=before, is_of_others=IS_ROOT) as server:
         equal(os.stat(f"/proc/{server.pid}/fd").st_uid, 0)
         server.connect().close()
 

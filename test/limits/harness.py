@@ -64,16 +64,21 @@ def until(condition, what, patience=PATIENCE_S):
 
 
 class Server(broker.Broker):
-    """Leaves in order, or the case fails. definitions: a document to load."""
+    """Leaves in order, or the case fails. definitions: a document to load. is_of_others: it runs as
+    another user, who may get to its directory and to its program."""
 
-    def __init__(self, *options, workers=2, definitions=None, before=None, wrap=()):
-        self.directory = tempfile.mkdtemp(prefix="lepus-limits-")
+    def __init__(self, *options, workers=2, definitions=None, before=None, wrap=(),
+                 is_of_others=False):
+        self.directory = tempfile.mkdtemp(prefix="lepus-limits-",
+                                          dir="/tmp" if is_of_others else None)
         os.chmod(self.directory, 0o755)
         self.definitions = os.path.join(self.directory, "definitions.json")
         if definitions is not None:
             self.define(definitions)
             options = (f"broker.load_definitions={self.definitions}", *options)
         super().__init__(BUILD, BUILD_DIR, self.directory, workers, options)
+        if is_of_others:
+            self.command[0] = shutil.copy(self.command[0], self.directory)
         self.command = [*wrap, *self.command]
         self.data = os.path.join(self.directory, "data")
         self.config = os.path.join(self.directory, "lepus.ini")
