@@ -406,12 +406,14 @@ class Closed(Failure):
 class Connection:
     """A socket, and the frames that came over it, sorted by channel."""
 
-    def __init__(self, host=None, port=None, receive_buffer=None):
+    def __init__(self, host=None, port=None, receive_buffer=None, source=None):
         family = socket.AF_INET6 if ":" in (host or HOST) else socket.AF_INET
         self.sock = socket.socket(family, socket.SOCK_STREAM)
         if receive_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.sock.settimeout(PATIENCE_S)
+        if source:
+            self.sock.bind((source, 0))
         self.sock.connect((host or HOST, port or PORT))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.input = bytearray()
