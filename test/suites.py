@@ -33,7 +33,7 @@ WIRE = ((RELEASE, 1), (RELEASE, 4), (ASAN, 1), (ASAN, 4), (TSAN, 4))
 FUZZ_SECONDS, FUZZ_SECONDS_LONG = 20, 600
 
 CRASH = ((RELEASE, 1), (RELEASE, 4))
-CRASH_SECONDS, CRASH_SECONDS_LONG = 180, 7200
+CRASH_SECONDS, CRASH_SECONDS_LONG = 300, 7200
 
 
 
@@ -116,7 +116,7 @@ def _own(root):
     for name in sorted(os.listdir(os.path.join(root, "test"))):
         run = os.path.join(root, "test", name, "run")
         if name != "wire" and _runnable(run):
-            yield _row(name, [run], "own", [(RELEASE, None), (ASAN, None)], timeout_s=240)
+            yield _row(name, [run], "own", [(RELEASE, None), (ASAN, None)], timeout_s=420)
 
 
 def _introspect(build_dir, what):
